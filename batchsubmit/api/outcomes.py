@@ -85,7 +85,7 @@ class OutcomeObserver(Observer):
         """Give what the ledger has of these jobs, and wait for the others; give the requests that are wrong."""
         for key in keys:
             state = self._known.get(key)
-            if decide(state, retry=retry) in {Action.NOTHING, Action.LEAVE_FAILED}:
+            if decide(state, retry=retry) is Action.NOTHING:
                 self._give_state(state, earlier=True)
             else:
                 self._undecided[key] = None

@@ -94,14 +94,14 @@ class Plan:
     @property
     def rows(self) -> int:
         """The rows that can be sent."""
-        return sum(lane.rows for lane in self.progress.lanes.values())
+        return sum(lane.states.total() for lane in self.progress.lanes.values())
 
     def lanes(self) -> list[dict[str, Any]]:
         """What there is to say of each membership."""
         return [
             {
                 "membership": membership,
-                **{name: getattr(lane, name) for name in ("rows", "submitted", "rejected", "unknown", "to_do")},
+                **lane.as_dict(),
                 "slots": self.quotas.per_membership,
                 "running": None if self.running is None else self.running.get(membership, 0),
             }
@@ -185,7 +185,7 @@ class _Planner:
             readiness=readiness,
             warnings=await asyncio.to_thread(self._warnings, progress, book, listed),
             models=sum((Counter({each.trained_model: each.jobs}) for each in work), Counter[str]()),
-            types=await asyncio.to_thread(self._types, work, progress, times),
+            types=self._types(work, times),
             repeated=repeated,
             repeats=repeats,
             **estimate,
@@ -224,13 +224,13 @@ class _Planner:
         refuse_rehearsal_mix(book, location, sandbox=self.options.sandbox)
         return history, book
 
-    def _types(self, work: Iterable[Share], progress: ManifestProgress, times: RunTimes) -> tuple[InstanceWork, ...]:
+    def _types(self, work: Mapping[Share, float], times: RunTimes) -> tuple[InstanceWork, ...]:
         """What the jobs to do take of each instance type, the most used first."""
-        instances, prices = progress.instances(self.inventory.index), self.settings.prices
+        prices = self.settings.prices
         hours: dict[str, float] = {}  # not a number where a job's time is unknown
-        for model, name, jobs in ((each.trained_model, each.instance_type, each.jobs) for each in work):
-            mean = times.mean_seconds(JobClass(model, name))
-            seconds = jobs * instances.get((model, name), 1.0) * (math.nan if mean is None else mean)
+        for share, instances in work.items():
+            name, mean = share.instance_type, times.mean_seconds(JobClass(share.trained_model, share.instance_type))
+            seconds = share.jobs * instances * (math.nan if mean is None else mean)
             hours[name] = hours.get(name, 0.0) + seconds / 3600
         found = []
         for name, to_do in sum((Counter({each.instance_type: each.jobs}) for each in work), Counter()).most_common():

@@ -199,7 +199,7 @@ class Run:
             sandbox=self.options.sandbox,
             to_do=before.pending + before.unknown,
             rows=self.inventory.row_count,
-            work=self._rows.work(self.inventory.index),
+            work=tuple(self._rows.work(self.inventory.index)),
             per_membership=settings.slots.per_membership,
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,

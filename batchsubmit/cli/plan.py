@@ -70,15 +70,14 @@ def short_plan(plan: Plan) -> Iterator[str]:
     """The plan in a few lines, for someone who is asked whether to go on."""
     batch = f"batch {plan.options.batch}, " if plan.options.batch else ""
     yield f"{batch}ledger {plan.options.place}"
-    lanes, slots = plan.progress.lanes.values(), plan.slots
-    where = (
-        f" in {counted(sum(lane.to_do > 0 for lane in lanes), 'membership')}, {counted(slots, 'slot')}" if slots else ""
-    )
+    lanes, slots = plan.lanes(), plan.slots
+    in_use = counted(sum(lane["to_do"] > 0 for lane in lanes), "membership")
+    where = f" in {in_use}, {counted(slots, 'slot')}" if slots else ""
     yield f"{counted(plan.progress.to_do, 'job')} to submit of {counted(plan.rows, 'row')}{where}"
     counts = {
-        "submitted before": sum(lane.submitted for lane in lanes),
+        "submitted before": sum(lane["submitted"] for lane in lanes),
         "unknown, to be looked up": plan.progress.unknown,
-        "rejected before": sum(lane.rejected for lane in lanes),
+        "rejected before": sum(lane["rejected"] for lane in lanes),
     }
     if known := ", ".join(f"{count:,} {words}" for words, count in counts.items() if count):
         yield f"  {known}"

@@ -11,8 +11,6 @@ from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import msgspec
 
-from batchsubmit.errors import UsageError
-
 _DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [first + second for first in _DIGITS for second in _DIGITS]  # base64.b32encode takes twice as long
 
@@ -27,10 +25,7 @@ def job_digest(canonical: bytes, *, batch: str = "", ordinal: int = 0) -> bytes:
     so the same row in the same batch has the same key at any place of the manifest. The batch is framed by its
     length, so that no batch id and request can run into one another.
     """
-    try:
-        name = batch.encode()
-    except UnicodeEncodeError as exc:
-        raise UsageError(f"the batch id {batch!a} is no UTF-8 text; give another one") from exc
+    name = batch.encode()
     return hashlib.sha256(b"batchsubmit-key-1\n%d\n%d\n%b%b" % (ordinal, len(name), name, canonical)).digest()[:16]
 
 

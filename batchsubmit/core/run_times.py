@@ -24,13 +24,11 @@ class RunTimes:
     def __init__(self, *, doubt: float = 0.0) -> None:
         self.doubt = doubt
         self._seen: dict[JobClass, deque[tuple[float, bool]]] = {}
-        self._expected: dict[JobClass, tuple[float, float]] = {}
 
     def add(self, kind: JobClass, seconds: float, *, ended: bool = True) -> None:
         """Add a job's run time, or how long it ran at least."""
         for wider in {kind, JobClass(kind.trained_model), ALL}:
             self._seen.setdefault(wider, deque(maxlen=_KEPT)).append((max(seconds, 1e-3), ended))
-        self._expected.clear()
 
     def update(self, other: "RunTimes") -> None:
         """Add what another ledger has, as the later times."""
@@ -56,9 +54,5 @@ class RunTimes:
 
     def expected(self, kind: JobClass) -> tuple[float, float] | None:
         """The seconds after which one of twenty jobs like this has ended, and half of them; None where none has."""
-        if kind not in self._expected:
-            times = sorted(self.ended(self.known_class(kind)))
-            if not times:
-                return None
-            self._expected[kind] = times[len(times) // 20], times[len(times) // 2]
-        return self._expected[kind]
+        times = sorted(self.ended(self.known_class(kind)))
+        return (times[len(times) // 20], times[len(times) // 2]) if times else None

@@ -48,7 +48,6 @@ class Action(StrEnum):
     SUBMIT = "submit"
     LOOK_UP = "look_up"
     NOTHING = "nothing"
-    LEAVE_FAILED = "leave_failed"
 
 
 class JobState(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,7 +235,7 @@ class Retry:
         )
 
 
-_ACTIONS = {State.PENDING: Action.SUBMIT, State.UNKNOWN: Action.LOOK_UP, State.REJECTED: Action.LEAVE_FAILED}
+_ACTIONS = {State.PENDING: Action.SUBMIT, State.UNKNOWN: Action.LOOK_UP}
 
 
 def decide(state: JobState | None, *, retry: Retry | None = None) -> Action:

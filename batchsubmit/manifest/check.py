@@ -7,7 +7,7 @@ would overwrite one job's results with the other's), identical rows, and members
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from batchsubmit.manifest.jsonl_reader import JsonlReader
 from batchsubmit.manifest.rows import PRIORITY, ProblemGroups, Reader, Row
 from batchsubmit.outputs.templates import expand, placeholders_at
 from batchsubmit.schema import Fault, Part, Problem, RequestChecker, without_nulls
-from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in
+from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in, text_at
 from batchsubmit.schema.wording import shown
 from batchsubmit.text import quoted
 
@@ -104,6 +104,7 @@ class CheckedManifest:
     def refuse(self, row: Row, problems: tuple[Problem, ...], terms: Terms) -> None:
         """Note what is wrong with a row."""
         self.invalid_count += 1
+        self.is_readable &= not row.is_header
         self.problem_count += len(problems)
         self.problems.extend(problems[: MAX_PROBLEMS - len(self.problems)])
         for problem in problems:
@@ -115,7 +116,7 @@ class CheckedManifest:
 
 def take_inventory(reader: Reader, terms: Terms) -> CheckedManifest:
     """Read and check a whole manifest. Raises StoppedError."""
-    checked = CheckedManifest(Index(reader), is_readable=reader.has_sound_header)
+    checked = CheckedManifest(Index(reader))
     across = _AcrossRows(checked, terms)
     for count, row in enumerate(reader.rows()):
         if count % _ROWS_BETWEEN_STOPS == 0 and terms.is_stopped():
@@ -146,14 +147,15 @@ class _AcrossRows:
         """Compare a row with those before it, and index it where nothing is wrong; gives what is."""
         request, terms = row.request, self._terms
         home = self._homes.get(row.part) if row.part else None
-        faults = [] if home else self._arn_faults(row)
+        foreign = [] if home else self._foreign(request)
+        faults = [] if home else [*(foreign if terms.foreign_arns == "error" else ()), *self._other_region(row)]
         priority = _priority(row.variables, faults) if row.variables else 0
         is_bad = bool(row.problems or faults)
         # Where invalid rows are left out, the name of one is free for another row.
         ordinal = 0 if is_bad and terms.keep_invalid else self._ordinal(row, faults, is_bad=is_bad)
         if row.problems or faults:
             return (*row.problems, *(self._reader.problem(row.line, fault, row.offset) for fault in faults))
-        home = home or self._learn(row)
+        home = home or self._learn(row, foreign)
         self._votes[home] += 1
         for fault in odd_values(request, row.variables):
             self._warn(row, fault)
@@ -164,22 +166,18 @@ class _AcrossRows:
     def _warn(self, row: Row, fault: Fault) -> None:
         self._checked.warned.add(self._reader.problem(row.line, fault))
 
-    def _arn_faults(self, row: Row) -> list[Fault]:
-        """Find what is of another membership or account, where that is an error, or of a second region."""
-        faults = [*self._foreign(row.request, "error")]
+    def _foreign(self, request: Mapping[str, Any]) -> list[Fault]:
+        """Find what is of another membership or account, unless that is allowed."""
+        if self._terms.foreign_arns == "allow":
+            return []
+        account = self._checked.accounts.get(text_at(request, "membershipIdentifier"), "")
+        return list(foreign_arns(request, account))
+
+    def _other_region(self, row: Row) -> Iterator[Fault]:
         first = self._checked.region
         if not row.problems and first and (region := region_in(row.request["trainedModelArn"])) != first:
             wrong = f"region {region}, but the rows above are in {first}"
-            faults.append(
-                Fault(path="trainedModelArn", wrong=wrong, right="a run serves one region: split the manifest")
-            )
-        return faults
-
-    def _foreign(self, request: Mapping[str, Any], handling: ForeignArns) -> Iterable[Fault]:
-        """Name what is of another membership or account, where the terms say that it is handled so."""
-        if self._terms.foreign_arns != handling:
-            return ()
-        return foreign_arns(request, self._checked.accounts.get(_text(request, "membershipIdentifier"), ""))
+            yield Fault(path="trainedModelArn", wrong=wrong, right="a run serves one region: split the manifest")
 
     def _ordinal(self, row: Row, faults: list[Fault], *, is_bad: bool) -> int:
         """Count the identical rows before this one; adds what is wrong with a name used for another job."""
@@ -188,7 +186,7 @@ class _AcrossRows:
             return 0
         own = -1 - len(self._bad_rows) if is_bad else len(self._index)
         number = self._names.setdefault(hash(folded := _folded(place)), own)
-        if number != own and (first := results_place(self._request(number))) != place:
+        if number != own and (first := results_place(self._reader.request_at(self._place(number)[0]))) != place:
             number = self._spellings.setdefault(hash(place), own)
             if number == own and first and _folded(first) == folded:
                 self._warn(row, _similar(place[2]))
@@ -196,10 +194,10 @@ class _AcrossRows:
             if is_bad:
                 self._bad_rows.append((row.offset, row.line))
             return 0
-        earlier = self._request(number)
+        offset, line = self._place(number)
+        earlier = self._reader.request_at(offset)
         if results_place(earlier) != place:
             return 0  # two places with one hash
-        line = self._bad_rows[-number - 1][1] if number < 0 else self._index.lines[number]
         if earlier != without_nulls(row.request):
             faults.append(_reused(place[2], line))
             return 0
@@ -208,21 +206,18 @@ class _AcrossRows:
         self._repeats[number] = self._repeats.get(number, 0) + 1
         return self._repeats[number]
 
-    def _request(self, number: int) -> dict[str, Any]:
-        if number < 0:
-            return self._reader.request_at(*self._bad_rows[-number - 1])
-        return self._index.request(number)
+    def _place(self, number: int) -> tuple[int, int]:
+        return self._bad_rows[-number - 1] if number < 0 else (self._index.offsets[number], self._index.lines[number])
 
-    def _learn(self, row: Row) -> tuple[str, str]:
+    def _learn(self, row: Row, foreign: list[Fault]) -> tuple[str, str]:
         """Keep what a good row's ARNs say, and give its membership and account."""
-        warnings = list(self._foreign(row.request, "warn"))
-        for warning in warnings:
-            self._warn(row, warning)
+        for fault in foreign:
+            self._warn(row, fault)
         self._checked.region = region_in(row.request["trainedModelArn"])
         home = row.request["membershipIdentifier"], account_of_membership(row.request)
         if home[1]:
             self._checked.accounts.setdefault(*home)
-        if row.part and not warnings:
+        if row.part and not foreign:
             if len(self._homes) >= _REMEMBERED_PARTS:
                 self._homes.clear()
             self._homes[row.part] = home
@@ -239,8 +234,8 @@ class _AcrossRows:
             return
         self._checked.warned.drop(FOREIGN)
         for number in range(len(self._index)):
-            for fault in self._foreign(self._index.request(number), "warn"):
-                self._checked.warned.add(self._index.problem(number, fault))
+            for fault in self._foreign(self._index.request(number)):
+                self._checked.warned.add(self._reader.problem(self._index.lines[number], fault))
 
 
 def _folded(place: ResultPlace) -> ResultPlace:
@@ -278,17 +273,12 @@ def _rejection(row: Row, problems: tuple[Problem, ...], batch: str) -> JobReject
     return JobRejected(
         at="",
         job=key_text(job_digest(identity, batch=batch)),
-        membership=_text(row.request, "membershipIdentifier"),
-        name=_text(row.request, "name"),
+        membership=text_at(row.request, "membershipIdentifier"),
+        name=text_at(row.request, "name"),
         code=INVALID_ROW,
         message="; ".join(map(str, problems)),
         attempt=0,
     )
-
-
-def _text(request: Mapping[str, Any], member: str) -> str:
-    value = request.get(member, "")
-    return value if isinstance(value, str) else ""
 
 
 def open_reader(
@@ -296,7 +286,7 @@ def open_reader(
 ) -> Reader:
     """Make the reader for a manifest's format; `run` has its place-holders. Raises UsageError for wrong defaults."""
     reader = CsvReader if spooled.format == "csv" else JsonlReader
-    return reader(spooled, defaults=Defaults(defaults, checker, run or {}), checker=checker)
+    return reader(spooled, defaults=Defaults(defaults, checker, run), checker=checker)
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from batchsubmit.text import quoted
 
 _DELIMITERS = ",;\t"
 _SEPARATOR = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t])"?[,;\t ]*(?:\r\n?|\n)', re.IGNORECASE)
-_ONE_ROW_BYTES = 1 << 12
+_MOST_SEPARATOR_BYTES = 1 << 12
 _VARIABLE_PREFIX = "var."
 _REMEMBERED_PARTS = 1024
 
@@ -40,7 +40,7 @@ class CsvReader(Reader):
         header = self._header
         if header.faults:
             problems = tuple(self.problem(header.line, fault, column=number) for number, fault in header.faults)
-            yield Row(header.line, header.offset, {}, {}, problems)
+            yield Row(header.line, header.offset, {}, {}, problems, is_header=True)
             if header.known_columns < 1:
                 return
         records = read_records(self._spooled.file, header.delimiter, header.offset, header.line)
@@ -52,28 +52,22 @@ class CsvReader(Reader):
                 if row.problems or not header.faults:
                     yield row
 
-    def request_at(self, offset: int, line: int) -> dict[str, Any]:
+    def request_at(self, offset: int) -> dict[str, Any]:
         """Read the request of one row again."""
         header = self._header
-        records = read_records(self._spooled.file, header.delimiter, offset, line, block_bytes=_ONE_ROW_BYTES)
-        _, _, cells, flaws = next(records, (line, offset, [], [flaw(1, "", "")]))
-        if flaws or header.known_columns < 1:
+        _, _, cells, flaws = next(read_records(self._spooled.file, header.delimiter, offset), (0, offset, [], ()))
+        if not cells or flaws or header.known_columns < 1:
             return {}
         cells = header.fitted(cells)
         request, _ = header.build(cells, [])
         self._defaults.fill(request, header.variables(cells))
         return without_nulls(request)
 
-    @property
-    def has_sound_header(self) -> bool:
-        """Whether every column is understood."""
-        return not self._header.faults
-
     def problem(self, line: int, fault: Fault, offset: int | None = None, column: int | None = None) -> Problem:
         """Make a problem of what is wrong with a row."""
         number, character = column or self._header.number_of(fault.path), 0
         if offset is not None:
-            text = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
+            text = next(physical_lines(self._spooled.file, offset), b"")
             character = character_of(text.decode(errors="replace"), self._header.delimiter, number)
         return Problem.of(fault, label=self._spooled.label, line=line, column=number, character=character)
 
@@ -81,7 +75,7 @@ class CsvReader(Reader):
     def _header(self) -> "_Header":
         """The first record with text, read with the delimiter that makes the most sense of it."""
         # A line for Excel is no row.
-        if said := _SEPARATOR.match(read_at(self._spooled.file, 0, _ONE_ROW_BYTES)):
+        if said := _SEPARATOR.match(read_at(self._spooled.file, 0, _MOST_SEPARATOR_BYTES)):
             return self._read_header(said[1].decode(), said.end(), 2)
         headers = [self._read_header(delimiter, 0, 1) for delimiter in _DELIMITERS]
         return max(headers, key=lambda header: (header.known_columns, header.width))
@@ -129,13 +123,15 @@ class _Header:
         self.faults = list(flaws)
         self._printable = [shown_path(name) for name in cells[: self.width]]
         self._numbers: dict[str, int] = {}
-        self._paths: dict[str, int] = {}  # the same as the paths of faults spell them
-        self._above: dict[str, int] = {}  # the first column of each structure, list or map
+        self._paths: dict[str, int] = {}  # as the paths of faults spell them; of what holds columns, the first
         self._variables: list[tuple[int, str]] = []
         self._members: list[tuple[Place, int]] = []
         self.missing: Sequence[str] = ()  # the members that every request has, and no row
         for index, name in enumerate(() if flaws else cells[: self.width]):
             self._add(index, name)
+        for place, index in self._members:
+            for above in accumulate(map(str, place.steps), "{}.{}".format):
+                self._paths.setdefault(above, index + 1)
         self.known_columns = -1 if flaws else len(self._numbers)
         self.has_json = any(not isinstance(place.shape, Text | Integer) for place, _ in self._members)
         self._compile(is_shared=not defaults)
@@ -152,8 +148,6 @@ class _Header:
             return
         if place := find_place(name):
             self._members.append((place, index))
-            for depth in range(1, len(place.steps)):
-                self._above.setdefault(".".join(map(str, place.steps[:depth])), index + 1)
             self._paths.setdefault(".".join(shown_path(str(step)) for step in place.steps), index + 1)
         elif name.startswith(_VARIABLE_PREFIX) and name != _VARIABLE_PREFIX:
             self._variables.append((index, name.removeprefix(_VARIABLE_PREFIX)))
@@ -205,12 +199,9 @@ class _Header:
 
     def number_of(self, path: str) -> int:
         """The number of the column that a fault's path belongs to; 1 when it has none."""
-        above = path
-        while above:
-            if above in self._paths:
-                return self._paths[above]
-            above = above.rpartition(".")[0]
-        return self._above.get(path, 1)
+        while path and path not in self._paths:
+            path = path.rpartition(".")[0]
+        return self._paths.get(path, 1)
 
     def name_of(self, number: int) -> str:
         """The name of a column by its number, fit for a message."""

@@ -14,7 +14,6 @@ from typing import BinaryIO, TypeAlias
 from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, physical_lines
 from batchsubmit.schema import Fault
 
-_BLOCK_BYTES = 1 << 18
 _MOST_CELL_CHARACTERS = 1 << 22  # the largest map, as JSON with every character escaped, has about 2.5 million
 
 
@@ -56,20 +55,18 @@ class _Text:
         self.bad_bytes.append((stands_for, f"byte {index + 1} of line {self.line}{wrong}"))
 
 
-def read_records(
-    file: BinaryIO, delimiter: str, offset: int, line: int, *, block_bytes: int = _BLOCK_BYTES
-) -> Iterator[Record]:
+def read_records(file: BinaryIO, delimiter: str, offset: int, line: int = 1) -> Iterator[Record]:
     """Read from a record's first byte on. A line without text gives no or blank cells."""
     # The module's limit is one for the whole process; a larger one harms nobody.
     csv.field_size_limit(max(csv.field_size_limit(), _MOST_CELL_CHARACTERS))
     while True:
-        text = _Text(physical_lines(file, offset, block_bytes=block_bytes), offset, line)
+        text = _Text(physical_lines(file, offset), offset, line)
         try:
             for cells in csv.reader(text, delimiter=delimiter, strict=True):
                 yield line, offset, cells, _bad_bytes(cells, text) if text.bad_bytes else ()
                 offset, line = text.offset, text.line
         except csv.Error as exc:
-            first_line = next(physical_lines(file, offset, block_bytes=block_bytes))
+            first_line = next(physical_lines(file, offset))
             yield line, offset, [], [_stray_quote(first_line.decode(errors="replace"), delimiter, str(exc))]
             offset += len(first_line)
             line += 1

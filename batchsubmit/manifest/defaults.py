@@ -9,7 +9,6 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from batchsubmit.errors import UsageError
@@ -94,9 +93,9 @@ class Defaults:
     """Fills rows; `run` has the values of `{batch}`, `{date}` and `{time}`. Raises `UsageError` for a wrong default."""
 
     def __init__(
-        self, members: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] = MappingProxyType({})
+        self, members: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] | None = None
     ) -> None:
-        self._run = run
+        self._run = run or {}
         self._all = list(_flat(members, ()))
         _refuse_faults(members, self._all, checker)
 
@@ -204,13 +203,6 @@ def _column(name: str) -> str:
     return name if find_place(name) else f"var.{name.removeprefix('var.')}"
 
 
-_UNTRIMMED = Fault(
-    path="name",
-    wrong="has white space at its ends",
-    right="remove it where it is not meant: with it, the job is another one",
-)
-
-
 def _is_header(request: Mapping[str, Any], variables: Mapping[str, str]) -> bool:
     """Whether a record is a header: each of its texts is a column's name, or that of the member it stands for."""
     return names_columns(
@@ -249,15 +241,15 @@ _WHAT_A_SPREADSHEET_DOES = {
 }
 
 
-_NOTHING: Mapping[str, str] = {}
-
-
 def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequence[Fault]:
     """Find what may not be meant in a good row: words for "nothing", a name with white space or from a spreadsheet."""
     name = request["name"]
-    environment, tags = request.get("environment") or _NOTHING, request.get("tags") or _NOTHING
+    environment, tags = request.get("environment") or {}, request.get("tags") or {}
     description = request.get("description")
-    found = [] if name == name.strip() else [_UNTRIMMED]
+    found = []
+    if name != name.strip():
+        right = "remove it where it is not meant: with it, the job is another one"
+        found.append(Fault(path="name", wrong="has white space at its ends", right=right))
     if (name[0] in "0123456789#" or name[:3].lower() in _MONTHS) and (made := _OF_A_SPREADSHEET.fullmatch(name)):
         wrong = f"{shown(name)} {_WHAT_A_SPREADSHEET_DOES[str(made.lastgroup)]}"
         found.append(Fault(path="name", wrong=wrong, right=_AS_TEXT))

@@ -62,6 +62,7 @@ _OTHER_KINDS = (
 
 _CHUNK_BYTES = 1 << 22
 _HEAD_BYTES = 1 << 16
+_ONE_ROW_BYTES = 1 << 12
 _BLOCK_BYTES = 1 << 18
 _STDIN_POLL_SECONDS = 0.5
 MOST_LINE_BYTES = 1 << 24  # a request with everything at its maximum, all escaped, has about 2.5 MiB
@@ -107,9 +108,7 @@ async def open_manifest(location: str, *, region: str | None = None, version: st
             head = await asyncio.to_thread(read_at, file, 0, _HEAD_BYTES)
             _refuse_unreadable(head, label)
             file.seek(0)
-            digest = hashlib.sha256()
-            async for chunk in _chunks(file.read):
-                digest.update(chunk)
+            digest = await asyncio.to_thread(hashlib.file_digest, cast("io.BufferedReader", file), "sha256")
             file.seek(0)
         kind, sha256 = _format(location, head), digest.hexdigest()
         yield ManifestFile(label=label, format=kind, sha256=sha256, file=file, etag=etag)
@@ -275,12 +274,13 @@ def _format(location: str, head: bytes) -> Format:
     return _FORMATS.get(name.suffix, by_content)
 
 
-def physical_lines(file: BinaryIO, offset: int, *, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
+def physical_lines(file: BinaryIO, offset: int) -> Iterator[bytes]:
     """Yield the lines from a byte offset on, with their LF, CRLF or CR. Raises `LineTooLongError`.
 
-    It seeks before each read, so that several may go on over one file (in one thread).
+    It seeks before each read, so that several may go on over one file (in one thread). The first read is a short one,
+    since often one row alone is wanted.
     """
-    carry = b""
+    carry, block_bytes = b"", _ONE_ROW_BYTES
     while block := read_at(file, offset, block_bytes):
         offset += len(block)
         lines = (carry + block).splitlines(keepends=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from batchsubmit.core.jobs import Job, job_digest, key_text
 from batchsubmit.manifest.rows import Reader
-from batchsubmit.schema import Fault, Problem, canonical
+from batchsubmit.schema import canonical
 
 DIGEST_BYTES = 16
 
@@ -49,11 +49,7 @@ class Index:
 
     def request(self, number: int) -> dict[str, Any]:
         """Read the request of a row again, without checking it; empty where it cannot be read."""
-        return self.reader.request_at(self.offsets[number], self.lines[number])
-
-    def problem(self, number: int, fault: Fault) -> Problem:
-        """Make a problem of what is wrong with a row."""
-        return self.reader.problem(self.lines[number], fault)
+        return self.reader.request_at(self.offsets[number])
 
     def job(self, number: int, *, batch: str) -> Job | None:
         """Read one row again, unchecked: its digest proves it; None where the manifest no longer has that row."""

@@ -25,7 +25,6 @@ from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import Fault, JsonError, Problem, read_json, without_nulls
 from batchsubmit.schema.wording import below, described
 
-_ONE_ROW_BYTES = 1 << 12
 _VARIABLE_PREFIX = "var."
 
 
@@ -46,10 +45,9 @@ class JsonlReader(Reader):
             problem = self.problem(line, Fault(path="", wrong=wrong, right="write one request a line"))
             yield Row(line, offset, {}, {}, (problem,))
 
-    def request_at(self, offset: int, line: int) -> dict[str, Any]:
+    def request_at(self, offset: int) -> dict[str, Any]:
         """Read the request of one row again."""
-        del line
-        raw = next(physical_lines(self._spooled.file, offset, block_bytes=_ONE_ROW_BYTES), b"")
+        raw = next(physical_lines(self._spooled.file, offset), b"")
         try:
             request = _parse(raw)
         except JsonError:

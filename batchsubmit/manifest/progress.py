@@ -24,63 +24,48 @@ _KINDS_TOLD = 20
 
 @dataclass(slots=True)
 class MembershipProgress:
-    """The rows of one membership by where their jobs stand, and the numbers of those to send, which are pending.
-
-    `again` are those to send that ran before, and are paid again.
-    """
+    """The rows of one membership by where their jobs stand, and the numbers of those to send, which are pending."""
 
     states: Counter[State] = field(default_factory=Counter)
-    again: int = 0
     rows_to_do: "array[int]" = field(default_factory=lambda: array("Q"))
-
-    @property
-    def submitted(self) -> int:
-        """Rows that the service accepted."""
-        return self.rows - self.rejected - self.unknown - self.to_do
-
-    @property
-    def rejected(self) -> int:
-        """Rows that it refused for good."""
-        return self.states[State.REJECTED]
-
-    @property
-    def unknown(self) -> int:
-        """Rows that would be looked up."""
-        return self.states[State.UNKNOWN]
 
     @property
     def to_do(self) -> int:
         """Rows that would be sent."""
         return len(self.rows_to_do)
 
-    @property
-    def rows(self) -> int:
-        """All rows."""
-        return self.states.total()
+    def as_dict(self) -> dict[str, int]:
+        """How many rows there are, accepted by the service, refused for good, to be looked up, and to be sent."""
+        rows, rejected, unknown = self.states.total(), self.states[State.REJECTED], self.states[State.UNKNOWN]
+        submitted = rows - rejected - unknown - self.to_do
+        return {"rows": rows, "submitted": submitted, "rejected": rejected, "unknown": unknown, "to_do": self.to_do}
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestProgress:
-    """All lanes, by membership in order of the manifest; `unknown_elsewhere` are jobs whose rows are gone.
+    """All lanes, by membership in order of the manifest.
 
-    `bad_ends` are the codes of those that failed or were cancelled, `retried` says where those stand that are pending
-    because they are to be sent again.
+    `unknown` rows would be looked up, and so would `unknown_elsewhere`, jobs whose rows are gone. `bad_ends` are the
+    codes of those that failed or were cancelled, `retried` says where those stand that are pending because they are to
+    be sent again; `again` of these ran before, and are paid again.
     """
 
     lanes: dict[str, MembershipProgress]
+    unknown: int
     unknown_elsewhere: int
     bad_ends: Counter[str]
     retried: Counter[State]
+    again: int
 
     @classmethod
     def of(cls, index: Index, book: LedgerState, *, retry: Retry | None = None) -> "ManifestProgress":
         """Look every row up in the ledger's book."""
         lanes = {membership: MembershipProgress() for membership in index.memberships}
-        bad_ends, retried = Counter[str](), Counter[State]()
+        bad_ends, retried, again = Counter[str](), Counter[State](), 0
         for number, key in enumerate(index):
             lane, state = lanes[index.membership(number)], book.get(key)
             if retry and retry.takes(state):
-                lane.again += state is not None and bool(state.arn)
+                again += state is not None and bool(state.arn)
                 retried[State.of(state)] += 1
                 state = None
             stands = State.of(state)
@@ -89,8 +74,8 @@ class ManifestProgress:
                 lane.rows_to_do.append(number)
             if state is not None and state.bad_end:
                 bad_ends[state.bad_end] += 1
-        unknown = sum(lane.unknown for lane in lanes.values())
-        return cls(lanes, len(book.undecided()) - unknown, bad_ends, retried)
+        unknown = sum(lane.states[State.UNKNOWN] for lane in lanes.values())
+        return cls(lanes, unknown, len(book.undecided()) - unknown, bad_ends, retried, again)
 
     def counts(self, quotas: Mapping[str, int], *, invalid: int) -> Counts:
         """Count the rows as every surface does; `invalid` ones, which no job stands for, are rejected."""
@@ -102,36 +87,25 @@ class ManifestProgress:
         """Rows that would be sent."""
         return sum(lane.to_do for lane in self.lanes.values())
 
-    @property
-    def again(self) -> int:
-        """Rows that would be sent, and paid, again."""
-        return sum(lane.again for lane in self.lanes.values())
+    def work(self, index: Index) -> dict[Share, float]:
+        """What is to do by kind of job, and how many instances such a job takes on average.
 
-    @property
-    def unknown(self) -> int:
-        """Rows that would be looked up."""
-        return sum(lane.unknown for lane in self.lanes.values())
-
-    def work(self, index: Index) -> tuple[Share, ...]:
-        """What is to do by kind of job, judged by rows that are evenly spread; some hundreds, at least one a lane."""
-        shares = []
+        Judged by rows that are evenly spread; some hundreds, at least one a lane.
+        """
+        work: dict[Share, float] = {}
         for membership, lane in self.lanes.items():
-            kinds = Counter(_kind(request) for _, request in self._sample(lane, index))
-            left, rows = lane.to_do, kinds.total()
-            for (model, instance), seen in kinds.most_common(_KINDS_TOLD)[::-1]:  # the most frequent takes what is over
-                jobs = left * seen // rows
-                left, rows = left - jobs, rows - seen
-                shares.append(Share(membership, model, instance, jobs))
-        return tuple(shares)
-
-    def instances(self, index: Index) -> dict[tuple[str, str], float]:
-        """How many instances a job of each model and instance type takes on average, by the same sample."""
-        seen: dict[tuple[str, str], list[int]] = {}
-        for lane in self.lanes.values():
+            kinds: dict[tuple[str, str], list[int]] = {}
             for _, request in self._sample(lane, index):
-                count = request.get("resourceConfig", {}).get("instanceCount", 1)
-                seen.setdefault(_kind(request), []).append(count)
-        return {kind: fmean(counts) for kind, counts in seen.items()}
+                resources = request.get("resourceConfig", {})
+                kind = str(request.get("trainedModelArn", "")), str(resources.get("instanceType", ""))
+                kinds.setdefault(kind, []).append(resources.get("instanceCount", 1))
+            told = sorted(kinds.items(), key=lambda kind: len(kind[1]))[-_KINDS_TOLD:]
+            left, rows = lane.to_do, sum(len(counts) for _, counts in told)
+            for (model, instance), counts in told:  # the most frequent, the last, takes what is over
+                jobs = left * len(counts) // rows
+                left, rows = left - jobs, rows - len(counts)
+                work[Share(membership, model, instance, jobs)] = fmean(counts)
+        return work
 
     def repeated(self, index: Index, book: LedgerState, *, batch: str) -> tuple[int, str]:
         """About how many rows to do were sent before by another batch, and by which; 0 where this one was begun.
@@ -158,11 +132,6 @@ class ManifestProgress:
         for place in range(wanted):
             number = lane.rows_to_do[place * lane.to_do // wanted]
             yield number, index.request(number)
-
-
-def _kind(request: Mapping[str, Any]) -> tuple[str, str]:
-    """Trained model and instance type."""
-    return str(request.get("trainedModelArn", "")), str(request.get("resourceConfig", {}).get("instanceType", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,4 +195,4 @@ def overwriting(
         name = index.request(found[0]).get("name")
         words = f"{quoted(str(name))} with this trained model {wrong}"
         fault = Fault(path="name", wrong=words, right=_RIGHT)
-        yield replace(index.problem(found[0], fault), count=len(found))
+        yield replace(index.reader.problem(index.lines[found[0]], fault), count=len(found))

@@ -22,7 +22,7 @@ class Row(msgspec.Struct, frozen=True):
 
     `offset` is the row's first byte, by which a reader finds it again. `variables` are for the place-holders of
     defaults and the user's own use; no part of the request. `spelled` is a good request as `canonical` spells it, and
-    `part` what it shares with other rows, where that is known.
+    `part` what it shares with other rows, where that is known. With `is_header` it stands for the header's problems.
     """
 
     line: int
@@ -32,6 +32,7 @@ class Row(msgspec.Struct, frozen=True):
     problems: tuple[Problem, ...]
     spelled: bytes = b""
     part: Part | None = None
+    is_header: bool = False
 
 
 class Reader:
@@ -45,19 +46,14 @@ class Reader:
     def rows(self) -> Iterator[Row]:
         """Read the whole manifest from its start.
 
-        Where the header has problems, they come first, as a row without a request, and then only rows with problems:
-        nothing that looks like a job leaves a manifest that was misread.
+        Where the header has problems, they come first, as a row of its own, and then only rows with problems: nothing
+        that looks like a job leaves a manifest that was misread.
         """
         raise NotImplementedError
 
-    def request_at(self, offset: int, line: int) -> dict[str, Any]:
+    def request_at(self, offset: int) -> dict[str, Any]:
         """Read a row again, unchecked and without nulls, also while `rows` goes on; empty where it cannot be read."""
         raise NotImplementedError
-
-    @property
-    def has_sound_header(self) -> bool:
-        """Whether the columns are understood, so that rows without problems mean what they say."""
-        return True
 
     def problem(self, line: int, fault: Fault, offset: int | None = None, column: int | None = None) -> Problem:
         """Make a problem of what is wrong with the row at a line (and an offset); without a column, at its member's."""

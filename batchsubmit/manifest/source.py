@@ -88,12 +88,16 @@ class ManifestSource:
     def requeue(self, key: str) -> None:
         """Put a row that was held back at the head of its lane; a job without a row has nothing to send."""
         if key in self._held:
-            number = self._held.pop(key)
-            self.put_back(self._index.membership(number), number)
+            self._put_back(self._held.pop(key))
 
-    def put_back(self, membership: str, number: int) -> None:
-        """Take a job back, to be handed out before the others of its lane."""
-        self._lanes.setdefault(membership, array("I")).append(number)
+    def ended(self, number: int, key: str, how: Ending) -> None:
+        """Take a job back, to be handed out before the others of its lane, unless it is decided or unknown."""
+        if how in {Ending.RELEASED, Ending.HELD}:
+            self._put_back(number)
+        self.on_ended(key, how)
+
+    def _put_back(self, number: int) -> None:
+        self._lanes.setdefault(self._index.membership(number), array("I")).append(number)
         self._count += 1
 
 
@@ -106,10 +110,8 @@ class ManifestDelivery:
         self._number = number
 
     def ended(self, how: Ending) -> None:
-        """Back to the head of the lane, unless it is decided or unknown."""
-        if how in {Ending.RELEASED, Ending.HELD}:
-            self._source.put_back(self.job.membership, self._number)
-        self._source.on_ended(self.job.key, how)
+        """Tell the source."""
+        self._source.ended(self._number, self.job.key, how)
 
     def denied(self, code: str, message: str) -> bool:
         """A file has no place for such jobs."""
@@ -118,9 +120,4 @@ class ManifestDelivery:
 
     def put_aside(self) -> Callable[[], None]:
         """Keep the number only: very many rows may wait for one channel."""
-        return partial(_release, self._source, self.job.membership, self._number, self.job.key)
-
-
-def _release(source: ManifestSource, membership: str, number: int, key: str) -> None:
-    source.put_back(membership, number)
-    source.on_ended(key, Ending.RELEASED)
+        return partial(self._source.ended, self._number, self.job.key, Ending.RELEASED)

@@ -18,9 +18,6 @@ from batchsubmit.queue.acks import QueueLedger
 from batchsubmit.queue.message import DeadLetter, Pointer
 from batchsubmit.text import counted
 
-DECIDED = frozenset({Action.NOTHING, Action.LEAVE_FAILED})
-"""Nothing is left to be sent or to be looked up."""
-
 
 class ManifestMessage(ManifestSource):
     """A manifest's rows; close its `file` once they are decided.
@@ -32,7 +29,7 @@ class ManifestMessage(ManifestSource):
         self, checked: CheckedManifest, batch: str, actions: dict[str, Action], let_go: Callable[[str], None]
     ) -> None:
         # A row to be looked up is taken like the others: the engine claims it and looks it up.
-        decision = {key: action if action in DECIDED else Action.SUBMIT for key, action in actions.items()}
+        decision = {key: action if action is Action.NOTHING else Action.SUBMIT for key, action in actions.items()}
         super().__init__(checked.index, batch=batch, decision=decision.__getitem__, on_ended=self._ended)
         self._let_go = let_go
         self._undecided = list(actions)
@@ -63,7 +60,7 @@ class ManifestMessage(ManifestSource):
         if self.is_busy:
             return False
         actions = zip(self._undecided, await ledger.actions(self._undecided), strict=True)
-        self._undecided = [key for key, action in actions if action not in DECIDED]
+        self._undecided = [key for key, action in actions if action is not Action.NOTHING]
         return not self._undecided
 
 

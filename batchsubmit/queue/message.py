@@ -19,7 +19,7 @@ from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults, complete, odd_values
 from batchsubmit.manifest.jsonl_reader import take_variables
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
-from batchsubmit.schema.arns import foreign_arns
+from batchsubmit.schema.arns import foreign_arns, text_at
 from batchsubmit.schema.wording import described
 
 KEY_ATTRIBUTE = "batchsubmit-key"
@@ -204,8 +204,7 @@ class MessageReader:
         if faults:
             reason = "; ".join(map(str, faults[:_MOST_LISTED]))
             more = f"; and {len(faults) - _MOST_LISTED} more" if len(faults) > _MOST_LISTED else ""
-            known = (request.get(member) for member in ("membershipIdentifier", "name"))
-            texts = (each if isinstance(each, str) else "" for each in known)
+            texts = (text_at(request, member) for member in ("membershipIdentifier", "name"))
             return DeadLetter("InvalidRequest", reason + more, *texts)
         for fault in (*foreign, *odd_values(request, variables)):
             self._warn(fault)

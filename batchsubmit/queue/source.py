@@ -23,7 +23,7 @@ from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.acks import Acks, QueueLedger, Why
 from batchsubmit.queue.client import MOST_ENTRIES, Queue, QueueBusyError
 from batchsubmit.queue.held import HeldJob, HeldJobs, HeldStatus
-from batchsubmit.queue.manifest_message import DECIDED, ManifestMessage, open_manifest_message
+from batchsubmit.queue.manifest_message import ManifestMessage, open_manifest_message
 from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Pointer
 from batchsubmit.schema import RequestChecker
 
@@ -178,7 +178,7 @@ class SqsSource:
         if held is not None:
             self._queue.counters.copies += message.id not in held.messages
             self.held.add(held, message, at)
-        elif action in DECIDED:
+        elif action is Action.NOTHING:
             self._queue.counters.recognised += 1
             self._log.info("message.recognised", job=job.key, message=message.id)
             self._acks.delete(message)
@@ -274,7 +274,7 @@ class SqsSource:
         return None
 
     def _may_start(self, key: str) -> bool:
-        if key in self.held.taken or self._ledger.action_now(key) in DECIDED:
+        if key in self.held.taken or self._ledger.action_now(key) is Action.NOTHING:
             return False
         self.held.taken.add(key)
         return True

@@ -6,24 +6,27 @@ those of another membership or account, and a setting says what follows.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from botocore.loaders import Loader
 
-from batchsubmit.schema.model import Shape, Structure, Text, request_shape
-from batchsubmit.schema.patterns import lenient_matcher
 from batchsubmit.schema.wording import NO_VALUES, Fault, no_value
 
-_ARN = re.compile(r"arn:([^:]*):[^:]*:([^:]*):([^:]*):(?:membership/([^/]*)/)?(.*)", re.DOTALL)
+_ARN = re.compile(r"arn:([a-z-]+):[^:]*:([a-z0-9-]+):([0-9]{12}):(?:membership/([^/]*)/)?(.*)", re.DOTALL)
 _UUID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
 _MEMBERSHIP = "membershipIdentifier"
 _MODEL = ("trainedModelArn",)
 _CHANNEL = ("dataSource", "mlInputChannelArn")
 _ASSOCIATION = ("configuredModelAlgorithmAssociationArn",)
-
-Path: TypeAlias = tuple[str, ...]
+_KINDS = {
+    _MODEL: "trained-model/",
+    _ASSOCIATION: "configured-model-algorithm-association/",
+    _CHANNEL: "ml-input-channel/",
+    ("kmsKeyArn",): "key/",
+}
+"""How the resource of each ARN of a request begins."""
 
 
 class Arn(NamedTuple):
@@ -55,10 +58,9 @@ def arn_faults(request: Mapping[str, Any], client_region: str | None) -> Iterato
     """
     client_partition = partition_of(client_region) if client_region else None
     first: tuple[str, Arn] | None = None
-    for path, matches in _arn_members():
-        value = _value(request, path)
-        arn = parse_arn(value) if isinstance(value, str) and matches(value) else Arn()
-        if not any(arn):
+    for path, kind in _KINDS.items():
+        arn = parse_arn(text_at(request, *path))
+        if not arn.resource.startswith(kind):
             continue
         name, at = arn.resource.rpartition("/")[2], ".".join(path)
         if name in NO_VALUES:
@@ -88,8 +90,8 @@ def account_of_membership(request: Mapping[str, Any]) -> str:
     """The account of the request's membership, by the first ARN that is of this membership; empty where none is."""
     own = f":membership/{request.get(_MEMBERSHIP)}/"
     for path in (_MODEL, _CHANNEL, _ASSOCIATION):
-        value = _value(request, path)
-        if isinstance(value, str) and own in value and any(arn := parse_arn(value)):
+        value = text_at(request, *path)
+        if own in value and any(arn := parse_arn(value)):
             return arn.account
     return ""
 
@@ -103,8 +105,7 @@ def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Faul
     membership = str(request.get(_MEMBERSHIP))
     account = account or account_of_membership(request)
     for path in (_MODEL, _CHANNEL) if _UUID.fullmatch(membership) else ():
-        value = _value(request, path)
-        arn = parse_arn(value if isinstance(value, str) else "")
+        arn = parse_arn(text_at(request, *path))
         if not arn.membership or (arn.membership, arn.account) == (membership, account):
             continue  # where it is no such ARN, it has its own fault already
         wrong = f"{FOREIGN} account, {arn.account!r}, than its membership is elsewhere, {account!r}"
@@ -113,22 +114,9 @@ def foreign_arns(request: Mapping[str, Any], account: str = "") -> Iterator[Faul
         yield Fault(path=".".join(path), wrong=wrong, right="correct the ARN, unless you mean another member's")
 
 
-@cache
-def _arn_members() -> tuple[tuple[Path, Callable[[str], object]], ...]:
-    return tuple(_arns_of(request_shape(), ()))
-
-
-def _arns_of(shape: Shape, path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]:
-    match shape:
-        case Text(pattern=str() as pattern) if pattern.startswith("arn:"):
-            yield path, lenient_matcher(pattern)
-        case Structure():
-            for name, member in shape.members.items():
-                yield from _arns_of(member, (*path, name))
-
-
-def _value(request: Mapping[str, Any], path: Path) -> object:
-    value: object = request.get(path[0])
-    for name in path[1:]:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+def text_at(request: Mapping[str, Any], *path: str) -> str:
+    """The text of a member; empty where it is absent or something else."""
+    value: object = request
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else ""

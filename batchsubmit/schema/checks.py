@@ -13,18 +13,11 @@ import msgspec
 
 from batchsubmit.schema import model
 from batchsubmit.schema.arns import arn_faults
-from batchsubmit.schema.patterns import lenient_matcher
+from batchsubmit.schema.columns import leaves
+from batchsubmit.schema.patterns import matcher
 from batchsubmit.schema.wording import Fault, below, described, listed, ranged, shown, shown_path, spoken
-from batchsubmit.text import nearest
+from batchsubmit.text import counted, nearest
 
-# The rules of tags stand in the model only as prose, in the documentation of the `tags` member: "Maximum number of
-# tags per resource - 50"; "Do not use aws:, AWS:, or any upper or lowercase combination of such as a prefix for
-# keys"; "Tags with only the key prefix of aws do not count against your tags per resource limit". The model's own
-# maximum, 200, leaves room for those.
-MOST_TAGS = 50
-AWS_PREFIX = "aws:"
-OWN_PREFIX = "batchsubmit:"
-RESERVED_TAG_KEYS = f"[aA][wW][sS]:|{OWN_PREFIX}"
 MISSING = "is missing"
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -54,11 +47,10 @@ class RequestChecker:
     """
 
     def __init__(self, *, region: str | None = None, own_tag: bool = True) -> None:
-        self._shape = model.request_shape()
         self._own_tag = own_tag
         self._region = region
-        self._whole = model.request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS)
-        self._varying = model.request_type(MOST_TAGS - own_tag, RESERVED_TAG_KEYS, varying_only=True)
+        self._whole = model.request_type(model.MOST_TAGS - own_tag)
+        self._varying = model.request_type(model.MOST_TAGS - own_tag, varying_only=True)
         self._parts = lru_cache(_REMEMBERED_PARTS)(lambda _: Part())
 
     def part_of(self, request: Mapping[str, Any]) -> Part:
@@ -67,10 +59,6 @@ class RequestChecker:
             return self._parts(repr([member for member in request.items() if member[0] not in model.VARYING]))
         except RecursionError:  # no good request
             return Part()
-
-    def check(self, request: Mapping[str, Any]) -> list[Fault]:
-        """Every fault of the request; an empty list means that it is valid."""
-        return [] if self.spelled(request) is not None else self.explain(request)
 
     def spelled(self, request: Mapping[str, Any], part: Part | None = None) -> bytes | None:
         """Spell a good request, without its nulls; None where something is wrong. `part` is its own (`part_of`)."""
@@ -92,31 +80,28 @@ class RequestChecker:
         return spelled
 
     def explain(self, request: Mapping[str, Any]) -> list[Fault]:
-        """Give the same without the quick test."""
-        faults = self._faults(request)
-        if isinstance(request, Mapping):  # a row may hold any JSON value
-            faults += arn_faults(request, self._region)
-        return faults
+        """Every fault of the request, which takes longer; an empty list means that it is valid."""
+        return [*self._faults(request), *arn_faults(request, self._region)]
 
     def check_part(self, part: Mapping[str, Any]) -> list[Fault]:
         """Find the faults of some members of a request, whatever else it still lacks."""
         return [fault for fault in self._faults(part) if fault.wrong is not MISSING]
 
-    def _faults(self, request: object) -> list[Fault]:
-        faults = list(_faults(self._shape, request, ""))
-        tags = request.get(model.TAGS) if isinstance(request, Mapping) else None
+    def _faults(self, request: Mapping[str, Any]) -> list[Fault]:
+        faults = list(_faults(model.request_shape(), request, ""))
+        tags = request.get(model.TAGS)
         return [*faults, *below(model.TAGS, self._tag_faults(tags))] if isinstance(tags, Mapping) else faults
 
     def _tag_faults(self, tags: Mapping[str, Any]) -> Iterator[Fault]:
         count = 0
         for key in map(str, tags):
-            prefix = key[: len(AWS_PREFIX)] if key.lower().startswith(AWS_PREFIX) else OWN_PREFIX
-            count += prefix is OWN_PREFIX
+            prefix = key[: len(model.AWS_PREFIX)] if key.lower().startswith(model.AWS_PREFIX) else model.OWN_PREFIX
+            count += prefix is model.OWN_PREFIX
             if key.startswith(prefix):
-                whose = "batchsubmit's own" if prefix is OWN_PREFIX else "reserved for AWS"
+                whose = "batchsubmit's own" if prefix is model.OWN_PREFIX else "reserved for AWS"
                 wrong = f"the prefix {prefix!r} is {whose}"
                 yield Fault(path=shown_path(key), wrong=wrong, right="choose another key")
-        most = MOST_TAGS - self._own_tag
+        most = model.MOST_TAGS - self._own_tag
         if count > most:
             why = ", for batchsubmit adds one to find its jobs again" if self._own_tag else ""
             yield Fault(path="", wrong=f"has {count:,} tags", right=f"at most {most} are possible{why}")
@@ -168,27 +153,14 @@ def _structure_faults(shape: model.Structure, value: Mapping[str, Any], *, secre
     for name, member in shape.members.items():
         if name in shape.required and value.get(name) is None:
             # The leaves that it must bring, since those are what one writes.
-            yield from (Fault(path=path, wrong=MISSING, right="is required") for path in required_leaves(member, name))
-
-
-def required_leaves(shape: model.Shape, path: str) -> list[str]:
-    """List the paths that must be given for a required member at `path`."""
-    leaves: list[str] = []
-    match shape:
-        case model.Structure():
-            for name, member in shape.members.items():
-                if name in shape.required:
-                    leaves += required_leaves(member, f"{path}.{name}")
-        case model.ListOf() if shape.least:
-            leaves = required_leaves(shape.item, f"{path}.0")
-    return leaves or [path]
+            paths = [leaf.name for leaf in leaves(member, name) if leaf.required] or [name]
+            yield from (Fault(path=path, wrong=MISSING, right="is required") for path in paths)
 
 
 def _count_faults(shape: model.ListOf | model.MapOf, count: int, where: str) -> Iterator[Fault]:
     if count < (shape.least or 0) or (shape.most is not None and count > shape.most):
-        entries = "entry" if count == 1 else "entries"
         right = f"must be {ranged(shape.least or 0, shape.most)} {where}"
-        yield Fault(path="", wrong=f"has {count:,} {entries}", right=right)
+        yield Fault(path="", wrong=f"has {counted(count, 'entry', 'entries')}", right=right)
 
 
 def _text_faults(shape: model.Text, value: str, name: str, *, secret: bool) -> Iterator[Fault]:
@@ -204,7 +176,7 @@ def _text_faults(shape: model.Text, value: str, name: str, *, secret: bool) -> I
         return
     elif shape.pattern == _ACCOUNT_PATTERN and (damage := _account_damage(value)):
         wrong, right = damage
-    elif not lenient_matcher(shape.pattern)(value):
+    elif not matcher(shape.pattern)(value):
         wrong, right = "does not match", _pattern_hint(str(shape.pattern), value, secret=secret)
     elif len(value) < (shape.least or 0) or (shape.most is not None and len(value) > shape.most):
         wrong, right = f"has {len(value):,} characters", f"must have {_characters(shape)}"
@@ -228,7 +200,7 @@ def _choice_hint(choices: Sequence[str], value: str) -> str:
 
 def _pattern_hint(pattern: str, value: str, *, secret: bool) -> str:
     """Say what would make a text match its pattern."""
-    matches = lenient_matcher(pattern)
+    matches = matcher(pattern)
     if value != value.strip() and matches(value.strip()):
         return "remove the white space around it"
     if not secret and value != value.lower() and matches(value.lower()):
@@ -280,8 +252,7 @@ def _first_wrong(names: Sequence[str], wanted: Sequence[str], given: Sequence[st
 
 
 def _integer_faults(shape: model.Integer, value: object) -> Iterator[Fault]:
-    least = shape.least if shape.least is not None else -(2**63)
-    most = shape.most if shape.most is not None else 2**63 - 1
+    least, most = shape.least, shape.most
     if type(value) is not int:
         meant = _integer_meant(value)
         right = f"must be a whole number from {least} to {most}"
@@ -290,12 +261,7 @@ def _integer_faults(shape: model.Integer, value: object) -> Iterator[Fault]:
         yield Fault(path="", wrong=f"{subject} is not an integer", right=right)
     elif not least <= value <= most:
         number = f"{value}" if value.bit_length() <= 64 else f"a number of {value.bit_length():,} bits"
-        yield Fault(path="", wrong=f"is {number}", right=f"must be {ranged_integer(shape)}")
-
-
-def ranged_integer(shape: model.Integer) -> str:
-    """Put an integer's bounds in words."""
-    return ranged(shape.least, shape.most) or "of 64 bits"
+        yield Fault(path="", wrong=f"is {number}", right=f"must be {ranged(least, most)}")
 
 
 def _integer_meant(value: object) -> int | None:

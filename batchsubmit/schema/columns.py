@@ -3,14 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from itertools import accumulate, chain
 from typing import Any
 
 import msgspec
 
 from batchsubmit.schema import model
-from batchsubmit.schema.checks import MOST_TAGS, RESERVED_TAG_KEYS, ranged_integer
 from batchsubmit.schema.json_text import read_json
 from batchsubmit.schema.wording import ranged
 from batchsubmit.text import nearest
@@ -30,23 +29,24 @@ class Column:
 @cache
 def columns() -> tuple[Column, ...]:
     """List the columns of a manifest, in the model's order."""
-    return tuple(_leaves(model.request_shape(), "", required=True, meaning=""))
+    return tuple(leaves(model.request_shape(), ""))
 
 
-def _leaves(shape: model.Shape, path: str, *, required: bool, meaning: str) -> Iterator[Column]:
+def leaves(shape: model.Shape, path: str, *, required: bool = True, meaning: str = "") -> Iterator[Column]:
+    """List the columns of a member at `path`."""
     match shape:
         case model.Structure():
             for name, member in shape.members.items():
-                yield from _leaves(
+                yield from leaves(
                     member,
                     f"{path}.{name}" if path else name,
                     required=required and name in shape.required,
                     meaning=shape.meanings[name] or meaning,
                 )
         case model.ListOf():
-            yield from _leaves(shape.item, f"{path}.0", required=required and bool(shape.least), meaning=meaning)
+            yield from leaves(shape.item, f"{path}.0", required=required and bool(shape.least), meaning=meaning)
         case model.MapOf():
-            most = MOST_TAGS if path == model.TAGS else shape.most
+            most = model.MOST_TAGS if path == model.TAGS else shape.most
             bounds = f"key {_bounds(shape.key)}; value {_bounds(shape.value)}; {ranged(None, most)} keys".rstrip("; ")
             yield Column(name=f"{path}.KEY", required=False, type=_type(shape.value), bounds=bounds, meaning=meaning)
         case _:
@@ -66,7 +66,7 @@ def _bounds(shape: model.Shape) -> str:
             parts = (length and f"{length} characters", shape.pattern and f"matching {shape.pattern}")
             return ", ".join(filter(None, parts))
         case model.Integer():
-            return ranged_integer(shape)
+            return ranged(shape.least, shape.most)
     return "any JSON value" if isinstance(shape, model.Opaque) else ""
 
 
@@ -86,15 +86,9 @@ class Place:
         match self.shape:
             case model.Text():
                 return text
-            case model.Integer():
-                return read_integer(text)
+            case model.Integer():  # what looks like none stays text, so that the check can say what was meant
+                return int(text) if _INTEGER.fullmatch(text) else text
         return read_json(text)
-
-
-@lru_cache(maxsize=1024)
-def read_integer(text: str) -> int | str:
-    """Read a whole number; what looks like none stays text, so that the check can say what was meant."""
-    return int(text) if _INTEGER.fullmatch(text) else text
 
 
 def find_place(name: str) -> Place | None:
@@ -148,7 +142,7 @@ _VARIABLES = {
 
 def json_schema() -> dict[str, Any]:
     """Make the JSON Schema (draft 2020-12) of a line; patterns are ECMA-262 with the `u` flag."""
-    schema = msgspec.json.schema(model.request_type(MOST_TAGS, RESERVED_TAG_KEYS))
+    schema = msgspec.json.schema(model.request_type())
     request = schema["$defs"]["Request"]
     request["properties"]["var"] = _VARIABLES
     request["patternProperties"] = {r"^var\.": {"type": "string"}}

@@ -10,19 +10,24 @@ import html
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Any, Literal, assert_never, cast
 
 import msgspec
 from botocore.loaders import Loader
 
-from batchsubmit.schema.patterns import END, UntranslatablePatternError, portable
+from batchsubmit.schema.patterns import END, portable
 
-OPERATION = "StartTrainedModelInferenceJob"
 TAGS = "tags"
+# The rules of tags stand in the model only as prose, in the documentation of the `tags` member: "Maximum number of
+# tags per resource - 50"; "Do not use aws:, AWS:, or any upper or lowercase combination of such as a prefix for
+# keys"; "Tags with only the key prefix of aws do not count against your tags per resource limit". The model's own
+# maximum, 200, leaves room for those.
+MOST_TAGS = 50
+AWS_PREFIX = "aws:"
+OWN_PREFIX = "batchsubmit:"
+_RESERVED_TAG_KEYS = f"[aA][wW][sS]:|{OWN_PREFIX}"
 VARYING = frozenset({"name", "description", "environment"})
 """Members that mostly differ from row to row. The others of one row are those of many."""
-
-_ANY_TEXT = {None, "", r"[\S\s]*", r"[\s\S]*"}
 
 
 class _Bounded(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +42,11 @@ class Text(_Bounded, frozen=True, kw_only=True):
     choices: tuple[str, ...] = ()
 
 
-class Integer(_Bounded, frozen=True):
+class Integer(msgspec.Struct, frozen=True, kw_only=True):
     """A whole number between two bounds, both included."""
+
+    least: int
+    most: int
 
 
 class Opaque(msgspec.Struct, frozen=True):
@@ -73,10 +81,8 @@ Shape = Text | Integer | Opaque | Structure | ListOf | MapOf
 def request_shape() -> Structure:
     """Read the input of `StartTrainedModelInferenceJob`."""
     model = Loader().load_service_model("cleanroomsml", "service-2")
-    shape = _read(model["shapes"], model["operations"][OPERATION]["input"]["shape"])
-    if not isinstance(shape, Structure):  # pragma: no cover - would be another service
-        raise TypeError(f"the input of {OPERATION} is not a structure")
-    return shape
+    name = model["operations"]["StartTrainedModelInferenceJob"]["input"]["shape"]
+    return cast("Structure", _read(model["shapes"], name))
 
 
 def _read(shapes: Mapping[str, Any], name: str) -> Shape:
@@ -86,7 +92,7 @@ def _read(shapes: Mapping[str, Any], name: str) -> Shape:
         case "string":
             return Text(pattern=raw.get("pattern"), choices=tuple(raw.get("enum", ())), **bounds)
         case "integer" | "long":
-            return Integer(**bounds)
+            return Integer(least=raw.get("min", -(2**63)), most=raw.get("max", 2**63 - 1))
         case "structure":
             return Structure(
                 members={key: _read(shapes, member["shape"]) for key, member in raw["members"].items()},
@@ -96,9 +102,8 @@ def _read(shapes: Mapping[str, Any], name: str) -> Shape:
         case "list":
             return ListOf(item=_read(shapes, raw["member"]["shape"]), **bounds)
         case "map":
-            key = _read(shapes, raw["key"]["shape"])
-            if isinstance(key, Text):
-                return MapOf(key=key, value=_read(shapes, raw["value"]["shape"]), **bounds)
+            key = cast("Text", _read(shapes, raw["key"]["shape"]))
+            return MapOf(key=key, value=_read(shapes, raw["value"]["shape"]), **bounds)
     return Opaque()
 
 
@@ -108,8 +113,8 @@ def _meaning(member: Mapping[str, Any]) -> str:
 
 
 @cache
-def request_type(most_tags: int, reserved_tag_keys: str, *, varying_only: bool = False) -> type[msgspec.Struct]:
-    """Make the type of a request; no key of a tag may begin as the pattern `reserved_tag_keys` does.
+def request_type(most_tags: int = MOST_TAGS, *, varying_only: bool = False) -> type[msgspec.Struct]:
+    """Make the type of a request.
 
     With `varying_only` members that are not `VARYING` may be anything: they were found good before. Halves of
     surrogate pairs are not looked for: a request that has some cannot be encoded. Members are in alphabetical order,
@@ -118,7 +123,7 @@ def request_type(most_tags: int, reserved_tag_keys: str, *, varying_only: bool =
     shape = request_shape()
     special: dict[str, Any] = dict.fromkeys(shape.members.keys() - VARYING, Any) if varying_only else {}
     if not varying_only and isinstance(tags := shape.members.get(TAGS), MapOf):
-        entries: Any = dict[_text(tags.key, refused=reserved_tag_keys), _type(tags.value, TAGS)]  # type: ignore[misc]
+        entries: Any = dict[_text(tags.key, refused=_RESERVED_TAG_KEYS), _type(tags.value, TAGS)]  # type: ignore[misc]
         special[TAGS] = _bounded(entries, tags.least, most_tags)
     return _struct(shape, "Request", special)
 
@@ -137,9 +142,7 @@ def _type(shape: Shape, path: str) -> Any:  # noqa: ANN401 (a type, made at run 
         case Text():
             return _text(shape)
         case Integer():
-            least = shape.least if shape.least is not None else -(2**63)
-            most = shape.most if shape.most is not None else 2**63 - 1
-            return Annotated[int, msgspec.Meta(ge=least, le=most)]
+            return Annotated[int, msgspec.Meta(ge=shape.least, le=shape.most)]
         case Structure():
             return _struct(shape, path, {})
         case ListOf():
@@ -154,10 +157,7 @@ def _type(shape: Shape, path: str) -> Any:  # noqa: ANN401 (a type, made at run 
 def _text(shape: Text, *, refused: str = "") -> Any:  # noqa: ANN401 (a type, made at run time)
     if shape.choices:
         return Literal[shape.choices]
-    try:
-        pattern = portable(shape.pattern) if shape.pattern not in _ANY_TEXT else ""
-    except UntranslatablePatternError:
-        pattern = ""
+    pattern = portable(shape.pattern)
     begin = f"^(?!{refused})" if refused else "^"
     # msgspec and JSON Schema search, whereas a model's pattern is of the whole text.
     whole = rf"{begin}(?:{pattern}){END}" if pattern else begin if refused else None

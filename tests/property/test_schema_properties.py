@@ -17,22 +17,16 @@ from batchsubmit.schema import RequestChecker, canonical, json_schema, read_json
 @given(valid_requests())
 def test_valid_requests_have_no_fault(request: dict[str, Any]) -> None:
     """Whatever the model's bounds allow passes."""
-    assert RequestChecker().check(request) == []
+    assert RequestChecker().explain(request) == []
 
 
 @given(any_requests())
 def test_near_misses_are_judged_without_a_crash(request: dict[str, Any]) -> None:
     """Every fault says what is wrong and what would be right, in text that any terminal takes."""
-    for fault in RequestChecker(region="eu-central-1").check(request):
+    for fault in RequestChecker(region="eu-central-1").explain(request):
         assert fault.wrong
         assert fault.right
         str(fault).encode()
-
-
-@given(JSON_VALUES)
-def test_any_value_in_place_of_a_request_is_judged(value: Any) -> None:  # noqa: ANN401 - JSON
-    """Not even the outermost object may be taken for granted."""
-    assert RequestChecker().check(value)
 
 
 @given(st.one_of(valid_requests(), any_requests()))
@@ -63,7 +57,7 @@ def test_null_members_count_as_absent(request: dict[str, Any]) -> None:
         "resourceConfig": request["resourceConfig"] | {"instanceCount": None},
     }
     given_nulls = request | nulls
-    assert RequestChecker().check(given_nulls) == []
+    assert RequestChecker().explain(given_nulls) == []
     assert without_nulls(given_nulls) == {
         name: {k: v for k, v in value.items() if v is not None} if name == "resourceConfig" else value
         for name, value in given_nulls.items()

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from batchsubmit.schema.model import Integer, MapOf, Structure, Text, request_shape
-from batchsubmit.schema.patterns import lenient_matcher
+from batchsubmit.schema.patterns import matcher
 
 REGION = "eu-central-1"
 MEMBERSHIP = "0123abcd-4567-89ab-cdef-0123456789ab"
@@ -188,7 +188,7 @@ def _texts(shape: Text) -> st.SearchStrategy[str]:
         return st.sampled_from(shape.choices)
     if shape.pattern is not None and "{" in shape.pattern:
         return st.from_regex(shape.pattern, fullmatch=True, alphabet="0123456789abcdef-")
-    matches = lenient_matcher(shape.pattern)
+    matches = matcher(shape.pattern)
     alphabet = _CHARACTERS.filter(lambda character: bool(matches(f"a{character}a")))
     return st.text(alphabet=alphabet, min_size=shape.least or 0, max_size=min(shape.most or 20, 20)).filter(matches)
 

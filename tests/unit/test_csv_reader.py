@@ -139,7 +139,7 @@ def test_a_stray_quote_does_not_hide_the_rows_after_it() -> None:
     assert broken.problems[0].line == 2
     assert not any(row.problems for row in good)
     assert [row.request["name"] for row in good] == ["a", "b"]
-    assert [reader.request_at(row.offset, row.line) for row in (broken, *good)] == [{}, *(row.request for row in good)]
+    assert [reader.request_at(row.offset) for row in (broken, *good)] == [{}, *(row.request for row in good)]
 
 
 def test_quoted_newlines_count_as_lines() -> None:
@@ -231,7 +231,7 @@ def test_a_manifest_without_a_header_says_so(data: str) -> None:
 
 def test_a_row_of_a_manifest_without_header_cannot_be_read() -> None:
     """There is nothing to tell cells apart by."""
-    assert reader_of('"').request_at(0, 1) == {}
+    assert reader_of('"').request_at(0) == {}
 
 
 def test_an_endless_line_ends_the_reading() -> None:

@@ -86,6 +86,13 @@ def test_an_empty_variable_is_a_fault_only_where_it_is_needed() -> None:
     assert "var.partition" in fault.right
 
 
+def test_a_row_without_a_name_and_with_nested_members_only_is_no_header() -> None:
+    """Its name comes from a default."""
+    request = minimal_request()
+    row = {"dataSource": request["dataSource"], "resourceConfig": request["resourceConfig"]}
+    assert complete(row, {}, Defaults(request, CHECKER), CHECKER)[0] == []
+
+
 def test_nothing_is_evaluated() -> None:
     """A place-holder is a name, not an expression."""
     _, faults = filled({"description": "{name.__class__}"}, {"name": "n"})

@@ -34,7 +34,7 @@ def test_requests_are_read_as_the_api_takes_them() -> None:
         (1, minimal_request()),
         (4, minimal_request(tags={"a": "null"})),
     ]
-    assert [reader.request_at(row.offset, row.line) for row in rows] == [row.request for row in rows]
+    assert [reader.request_at(row.offset) for row in rows] == [row.request for row in rows]
 
 
 def test_variables_stand_in_var_or_in_dotted_members() -> None:

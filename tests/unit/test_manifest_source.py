@@ -60,7 +60,7 @@ def test_every_lane_has_its_jobs_from_the_start_in_order_of_the_manifest() -> No
 def test_rows_that_are_not_wanted_are_never_handed_out() -> None:
     """Those that the ledger has as submitted or failed."""
     _, keys = source_of()
-    decisions = {keys[0]: Action.NOTHING, keys[1]: Action.LEAVE_FAILED, keys[3]: Action.NOTHING}
+    decisions = {keys[0]: Action.NOTHING, keys[1]: Action.NOTHING, keys[3]: Action.NOTHING}
     source, _ = source_of(decision=lambda key: decisions.get(key, Action.SUBMIT))
     assert source.waiting_jobs() == 1
     assert set(source.waiting()) == {MEMBERSHIP}

@@ -52,7 +52,7 @@ class MemoryLedger:
         if event.job in self.decisions:
             return False
         self.failed.append(event)
-        self.decisions[event.job] = Action.LEAVE_FAILED
+        self.decisions[event.job] = Action.NOTHING
         return True
 
 

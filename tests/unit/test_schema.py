@@ -22,7 +22,7 @@ def _theirs(kind: str) -> str:
 
 def faults(*, region: str | None = None, own_tag: bool = True, **members: object) -> list[str]:
     """The faults of a request, as text."""
-    return [str(fault) for fault in RequestChecker(region=region, own_tag=own_tag).check(minimal_request(**members))]
+    return [str(fault) for fault in RequestChecker(region=region, own_tag=own_tag).explain(minimal_request(**members))]
 
 
 def test_a_minimal_request_is_valid() -> None:
@@ -223,7 +223,8 @@ def test_a_found_fault_is_found_again() -> None:
     """Only good values are remembered."""
     checker = RequestChecker()
     bad, good = minimal_request(name=" "), minimal_request(name="x")
-    assert [len(checker.check(request)) for request in (bad, good, bad, good)] == [1, 0, 1, 0]
+    spelled = [checker.spelled(request, checker.part_of(request)) for request in (bad, good, bad, good)]
+    assert [each is None for each in spelled] == [True, False, True, False]
 
 
 def test_what_requests_share_is_checked_once_and_the_rest_always() -> None:

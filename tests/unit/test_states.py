@@ -49,7 +49,7 @@ def state_after(*events: JobEvent) -> JobState:
         ([INTENT, UNKNOWN, ABSENT], Phase.ABSENT, Action.SUBMIT),
         ([INTENT, SUBMITTED], Phase.SUBMITTED, Action.NOTHING),
         ([INTENT, UNKNOWN, SUBMITTED], Phase.SUBMITTED, Action.NOTHING),
-        ([INTENT, FAILED], Phase.REJECTED, Action.LEAVE_FAILED),
+        ([INTENT, FAILED], Phase.REJECTED, Action.NOTHING),
         ([INTENT, SUBMITTED, FINISHED], Phase.FINISHED, Action.NOTHING),
         ([INTENT, REFUSED, SECOND_INTENT], Phase.INTENT, Action.LOOK_UP),
     ],
@@ -78,7 +78,7 @@ def test_an_undecided_job_is_looked_up_never_sent_again(events: list[JobEvent]) 
 def test_a_failed_job_is_tried_again_only_when_the_user_says_so() -> None:
     """A request that can never work would fail at each run."""
     state = state_after(INTENT, FAILED)
-    assert decide(state) is Action.LEAVE_FAILED
+    assert decide(state) is Action.NOTHING
     assert decide(state, retry=Retry()) is Action.SUBMIT
 
 
