@@ -51,6 +51,7 @@ class Discrepancy:
     """One thing that is wrong. `repair` is what may be appended to the ledger, where the service proves it."""
 
     kind: Mismatch
+    at: str
     job: str
     membership: str
     name: str
@@ -117,7 +118,7 @@ class Verifier:
         submitted = [state for state in states if state.phase in _HAS_ARN]
         details = await asyncio.gather(*(self._details(state.membership, state.arn) for state in submitted))
         return [
-            _discrepancy(Mismatch.GHOST if job is None else Mismatch.WRONG_KEY, state.stamp(self._now), state.arn)
+            Discrepancy(kind=Mismatch.WRONG_KEY if job else Mismatch.GHOST, **state.stamp(self._now), arn=state.arn)
             for state, job in zip(submitted, details, strict=True)
             if (state.arn not in listed if job is None else job.tags.get(jobs.KEY_TAG, state.tag) != state.tag)
         ]
@@ -149,7 +150,7 @@ class Verifier:
         for state in states:
             if state.phase in UNDECIDED and state.job not in explained:
                 detail = _MAY_BE_IT if state.name in names else _NOT_SHOWN
-                found.append(_discrepancy(Mismatch.UNKNOWN, state.stamp(""), detail=detail))
+                found.append(Discrepancy(kind=Mismatch.UNKNOWN, **state.stamp(self._now), detail=detail))
         return found
 
     def _check_tagged(self, membership: str, seen: Sequence[_Seen]) -> Iterator[Discrepancy]:
@@ -159,19 +160,19 @@ class Verifier:
             if tag is None or (_key(tag) in self._others and _key(tag) not in self._ledger):
                 continue
             state, first = self._ledger.get(_key(tag)), firsts.setdefault(tag, job.arn)
-            stamp = state.stamp(self._now) if state else self._stamp(membership, job, tag)
             original = state.arn if state is not None and state.phase in _HAS_ARN else first
+            stamp, kind, detail = self._stamp(membership, job, tag), Mismatch.ORPHAN, ""
+            repair: jobs.JobEvent | None = None
             if tag != (state.tag if state else _key(tag)):
-                stamp = self._stamp(membership, job, tag)
-                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail=_OTHER_ROUND)
+                detail = _OTHER_ROUND
             elif not self._is_ours(_key(tag)):
-                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail=_FOREIGN)
+                detail = _FOREIGN
             elif original != job.arn:
-                repair: jobs.JobEvent = jobs.Duplicate(**stamp, arn=job.arn, of=original)
-                yield _discrepancy(Mismatch.DUPLICATE, stamp, job.arn, repair=repair)
+                kind, repair = Mismatch.DUPLICATE, jobs.Duplicate(**stamp, arn=job.arn, of=original)
             else:
-                repair = jobs.JobSubmitted(**stamp, arn=job.arn, attempt=state.attempt if state else 0, via="lookup")
-                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail="" if state else _LOST, repair=repair)
+                detail, attempt = ("", state.attempt) if state else (_LOST, 0)
+                repair = jobs.JobSubmitted(**stamp, arn=job.arn, attempt=attempt, via="lookup")
+            yield Discrepancy(kind=kind, **stamp, arn=job.arn, detail=detail, repair=repair)
 
     def _check_untagged_rows(self, membership: str, untagged: Sequence[JobSummary]) -> Iterator[Discrepancy]:
         """Where ours carry no tags, jobs that only have the name of a row: a run would start that row."""
@@ -179,7 +180,8 @@ class Verifier:
         for job in untagged:
             key = rows.get((job.trained_model, job.name))
             if key and job.arn not in self._others:
-                yield _discrepancy(Mismatch.ORPHAN, self._stamp(membership, job, key), job.arn, detail=_UNTAGGED_ROW)
+                stamp = self._stamp(membership, job, key)
+                yield Discrepancy(kind=Mismatch.ORPHAN, **stamp, arn=job.arn, detail=_UNTAGGED_ROW)
 
     def _stamp(self, membership: str, job: JobSummary, tag: str) -> jobs.Stamp:
         return {"at": self._now, "job": _key(tag), "membership": membership, "name": job.name}
@@ -207,14 +209,6 @@ def unexplained(found: Sequence[Discrepancy], newer: LedgerState) -> list[Discre
         return state.phase in UNDECIDED or each.kind is Mismatch.UNKNOWN or each.arn in state.arns
 
     return [each for each in found if not is_explained(each)]
-
-
-def _discrepancy(
-    kind: Mismatch, of: jobs.Stamp, arn: str = "", *, detail: str = "", repair: jobs.JobEvent | None = None
-) -> Discrepancy:
-    return Discrepancy(
-        kind=kind, job=of["job"], membership=of["membership"], name=of["name"], arn=arn, detail=detail, repair=repair
-    )
 
 
 class Audit:
