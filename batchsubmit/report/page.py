@@ -27,9 +27,8 @@ from batchsubmit import __version__
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.core.states import LOG_GROUP, State
 from batchsubmit.report.charts import charts, specs
-from batchsubmit.report.headline import Headline, headline
 from batchsubmit.report.reasons import reason_of
-from batchsubmit.report.stats import Figures, model_name
+from batchsubmit.report.stats import Figures, Headline, headline, model_name
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 from batchsubmit.schema.arns import parse_arn

@@ -8,8 +8,7 @@ from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
 from batchsubmit.core.states import Retry, State
-from batchsubmit.report.headline import STOPS, headline
-from batchsubmit.report.stats import Figures
+from batchsubmit.report.stats import STOPS, Figures, headline
 from batchsubmit.report.timeline import (
     RunSpan,
     Timeline,
