@@ -1,21 +1,9 @@
-"""Where a job's time went before the service had it, as far as the ledger says. Pure.
+"""Where a job's time went before the service had it, as far as the ledger says; `export.md` defines the causes. Pure.
 
 Seconds are counted on a run clock that stands still while no run is active: from the last event of a run to the start
-of the next one no job waits for anything. The causes, and what each is made of:
-
-quota       after a refusal by a quota, of slots or not, until the next intent; and before the first intent, the part of
-            the wait in which the membership's lane was known to be full
-rate        from an intent to its answer, less the ledger's fastest call (the ledger does not say when the call left
-            the rate gate, so a slow answer counts here too); and before the first intent, the rest of the wait
-throttling  after a refusal by throttling until the next intent
-retry       after any other refusal (a conflict, a call that could not be sent) until the next intent
-lookup      from an intent that got no answer until the lookup decided it
-
-The wait before the first intent begins with the first run over the same manifest and batch. A run without a manifest
-(a worker) does not say when its jobs began to wait, and none is counted. A lane is known to be full, until its run's
-end, from its first refusal by the quota on, or once as many of its jobs, or of all, are accepted and not seen to end as
-the quota allows: the one that the run or an earlier one learned, else AWS's default, unless more than that ever ran in
-the run. What is still waiting is counted up to the ledger's last event.
+of the next one no job waits for anything. A slow answer counts as a wait for the rate, since the ledger does not say
+when the call left the rate gate. A run without a manifest (a worker) does not say when its jobs began to wait, and no
+wait before their first intent is counted. What is still waiting is counted up to the ledger's last event.
 """
 
 import math
@@ -43,6 +31,8 @@ class Cause(StrEnum):
     LOOKUP = "lookup"
 
 
+_NO_ANSWER: Final = (jobs.JobUnknown, jobs.Absent)
+"""After an intent: the call got none, and a lookup decides."""
 _AFTER_REFUSAL: Final[dict[str, str]] = {
     jobs.RefusalCause.SLOTS: Cause.QUOTA,
     jobs.RefusalCause.OTHER_QUOTA: Cause.QUOTA,
@@ -63,8 +53,7 @@ class _JobWaits:
     since: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     turns: list[tuple[float, float]] = field(default_factory=list)
-    calls: int = 0
-    is_sent: bool = False
+    answers: list[float] = field(default_factory=list)
     has_slot: bool = False
 
 
@@ -119,7 +108,11 @@ class Waits:
     def apply(self, event: jobs.JobEvent, at: float) -> None:
         """Take in an event of a job."""
         self.advance(at)
-        job = self._jobs.get(event.job) or self._jobs.setdefault(event.job, _JobWaits(event.membership))
+        job = self._jobs.get(event.job)
+        if job is None:
+            job = self._jobs[event.job] = _JobWaits(event.membership)
+            if self._origin is not None and isinstance(event, jobs.Intent):
+                job.turns.append((self._origin, self._now))
         self._end_wait(job, event)
         job.awaited, job.since = self._awaited(job, event), self._now
 
@@ -128,16 +121,11 @@ class Waits:
         self._runs[-1].limits |= limits
 
     def _end_wait(self, job: _JobWaits, event: jobs.JobEvent) -> None:
-        """Count the wait that this event ends; that for the first intent began with the first run of the manifest."""
         seconds = max(self._now - job.since, 0.0)
-        if isinstance(event, jobs.Intent) and not job.is_sent:
-            job.is_sent = True
-            job.turns += [] if self._origin is None else [(self._origin, self._now)]
-        elif job.awaited == _TURN:
+        if job.awaited == _TURN:
             job.turns.append((job.since, self._now))
-        elif job.awaited == _ANSWER and _is_answer(event):
-            job.seconds[_ANSWER] += seconds
-            job.calls += 1
+        elif job.awaited == _ANSWER and not isinstance(event, _NO_ANSWER) and getattr(event, "via", "") != "lookup":
+            job.answers.append(seconds)
             self._fastest_call = min(seconds, self._fastest_call)
         elif job.awaited:
             job.seconds[Cause.LOOKUP if job.awaited == _ANSWER else job.awaited] += seconds
@@ -176,9 +164,7 @@ class Waits:
         if job.awaited in found:
             found[Cause(job.awaited)] += max(self._now - job.since, 0.0)
         found[Cause.QUOTA] += full
-        found[Cause.RATE] = max(in_lane - full, 0.0)
-        if job.calls:
-            found[Cause.RATE] += max(job.seconds[_ANSWER] - job.calls * self._fastest_call, 0.0)
+        found[Cause.RATE] = max(in_lane - full, 0.0) + sum(each - self._fastest_call for each in job.answers)
         return found
 
     def _full_seconds(self, membership: str, begin: float, end: float) -> float:
@@ -189,12 +175,3 @@ class Waits:
                 break
             seconds += max(min(end, run.last) - max(begin, run.full_since(membership)), 0.0)
         return seconds
-
-
-def _is_answer(event: jobs.JobEvent) -> bool:
-    """Whether an event after an intent is the answer to the call; without one, a lookup decides."""
-    return (
-        event.via == "start"
-        if isinstance(event, jobs.JobSubmitted)
-        else not isinstance(event, (jobs.JobUnknown, jobs.Absent))
-    )
