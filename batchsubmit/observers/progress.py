@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -26,7 +25,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
+from batchsubmit.core.jobs import Event, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
 from batchsubmit.core.states import Phase, State, end_words, is_good_end
 from batchsubmit.errors import LedgerError
@@ -39,7 +38,6 @@ _LINE_SECONDS = 30.0
 _ESTIMATE_SECONDS = 5.0
 _FAILURES_KEPT = 5
 _BAD = ("failed", "rejected", "cancelled", "unknown")
-_NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +229,6 @@ class LiveRun(RunHistory):
         self.failure_count = 0
         self._states: dict[str, Counter[State]] = {}
         self._left = Counter[str]()
-        self._calling: dict[str, str] = {}
 
     @property
     def is_over(self) -> bool:
@@ -241,17 +238,21 @@ class LiveRun(RunHistory):
     @property
     def counts(self) -> Counts:
         """Where all jobs stand; one that is in a call just now is pending, and not yet unknown."""
-        counts = self.ledger_state.work.counts(self._states)
-        calling = len(self._calling)
+        counts, calling = self.ledger_state.work.counts(self._states), self._calling().total()
         return msgspec.structs.replace(counts, pending=counts.pending + calling, unknown=counts.unknown - calling)
+
+    def _calling(self) -> Counter[str]:
+        """Jobs in a call just now, by membership."""
+        undecided = self.ledger_state.undecided()
+        return Counter(state.membership for state in undecided if state.phase is Phase.INTENT)
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
         super().apply(event)
-        if isinstance(event, JobEvent):
-            self._count(event)
-        elif isinstance(event, RunStarted | RunEnded):
+        if isinstance(event, RunStarted | RunEnded):
             self.ledger_state.apply(event)
+        else:
+            self._count(event)
         if isinstance(event, RunStarted):
             self._left = Counter({name: states[State.UNKNOWN] for name, states in self._states.items()})
             for share in event.work:
@@ -264,9 +265,6 @@ class LiveRun(RunHistory):
         self.ledger_state.apply(event)
         if after := self.ledger_state.get(event.job):
             states[State.of(after)] += 1
-        self._calling.pop(event.job, None)
-        if isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT:
-            self._calling[event.job] = event.membership
         self._left[event.membership] -= decides(event)
         if isinstance(event, JobRejected):
             self._failed(event, State.REJECTED, f"{event.code}: {event.message}")
@@ -280,7 +278,7 @@ class LiveRun(RunHistory):
 
     def lanes(self) -> list[LaneCounts]:
         """Every membership, those with most work left first: what is left of all is what is pending."""
-        limits, calling = self.ledger_state.work.limits(self._states), Counter(self._calling.values())
+        limits, calling = self.ledger_state.work.limits(self._states), self._calling()
         lanes = []
         for name, states in ({name: Counter[State]() for name in self._left} | self._states).items():
             left = max(self._left[name] - states[State.UNKNOWN] + calling[name], 0)
@@ -306,9 +304,7 @@ def slots_known(limits: Mapping[str, int]) -> int | None:
     return min(known) if known else None
 
 
-def watch(
-    feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = _NO_NAMES
-) -> LiveRun:
+def watch(feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = {}) -> LiveRun:
     """Show a run every so many seconds until it ends or dies; give the last state. Raises what the feed raises.
 
     A terminal shows the memberships that fit `only`, by the `names` that people give them, and rings at the end.
@@ -352,7 +348,7 @@ def has_died(run: RunStarted) -> bool:
 
 
 def picture(
-    live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*", names: Mapping[str, str] = _NO_NAMES
+    live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*", names: Mapping[str, str] = {}
 ) -> RenderableType:
     """A screen of so many columns and lines: totals, failures, and what has room of the memberships that fit `only`."""
     width, height = size

@@ -18,7 +18,6 @@ from functools import cache
 from importlib import metadata, resources
 from itertools import accumulate
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from markupsafe import Markup
@@ -183,8 +182,8 @@ def make_page(
     ledger: str,
     made_at: float,
     remarks: tuple[str, ...] = (),
-    names: Mapping[str, str] = MappingProxyType({}),
-    prices: Mapping[str, float] = MappingProxyType({}),
+    names: Mapping[str, str] = {},
+    prices: Mapping[str, float] = {},
     live: str = "",
 ) -> Page:
     """Gather all that a page has.

@@ -4,10 +4,11 @@ Pure: what they look like is the page's business.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from operator import itemgetter
+from statistics import quantiles
 from typing import NamedTuple
 
 from batchsubmit.core.states import Phase, State, has_failed
@@ -18,7 +19,8 @@ from batchsubmit.report.waits import Cause
 from batchsubmit.text import counted, date_and_time, duration, rate
 
 _SILENT_SECONDS = 900.0
-_PARTS = {"shortest": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "p95": 0.95, "longest": 1.0}
+_PARTS = {"shortest": 0, "quarter": 5, "median": 10, "three_quarters": 15, "p95": 19, "longest": 20}
+"""In twentieths of the jobs."""
 _MOST_SLOWEST = 10
 STOPS = {
     "signal": "someone stopped it",
@@ -137,7 +139,10 @@ class Figures:
         spreads = []
         for (model, instance_type), jobs in sorted(self.ran.items(), key=lambda item: -len(item[1])):
             ordered = sorted(jobs, key=itemgetter(0))
-            parts = {name: _quantile([seconds for seconds, _ in ordered], part) for name, part in _PARTS.items()}
+            ran = [seconds for seconds, _ in ordered]
+            between = quantiles(ran, n=20, method="inclusive") if len(ran) > 1 else ran * 19
+            twentieths = [ran[0], *between, ran[-1]]
+            parts = {name: twentieths[part] for name, part in _PARTS.items()}
             name = " · ".join(filter(None, (model, instance_type)))
             spreads.append(Spread(name, model, len(jobs), parts, ordered[: -_MOST_SLOWEST - 1 : -1]))
         return spreads
@@ -148,13 +153,6 @@ class Figures:
         for (_, instance_type), jobs in self.ran.items():
             hours[instance_type] += sum(seconds for seconds, _ in jobs) / 3600
         return [(kind, spent, spent * prices[kind] if kind in prices else None) for kind, spent in hours.items()]
-
-
-def _quantile(ordered: Sequence[float], part: float) -> float:
-    place = part * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
 def model_name(arn: str) -> str:
