@@ -27,7 +27,7 @@ from rich.text import Text
 
 from batchsubmit.core.jobs import Event, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
-from batchsubmit.core.states import Phase, State, end_words, is_good_end
+from batchsubmit.core.states import Phase, State, end_words, has_failed
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
 from batchsubmit.observers.base import Observer
@@ -266,15 +266,10 @@ class LiveRun(RunHistory):
         if after := self.ledger_state.get(event.job):
             states[State.of(after)] += 1
         self._left[event.membership] -= decides(event)
-        if isinstance(event, JobRejected):
-            self._failed(event, State.REJECTED, f"{event.code}: {event.message}")
-        elif isinstance(event, JobFinished) and not is_good_end(event.status):
-            self._failed(event, State.of_end(event.status), end_words(event))
-
-    def _failed(self, event: JobEvent, state: str, why: str) -> None:
-        self.failure_count += 1
-        line = f"{state}: {event.at[11:19]} {event.name} in membership {event.membership}: {why}"
-        self.failures.append(printable(line))
+        if isinstance(event, JobRejected | JobFinished) and after is not None and has_failed(after):
+            self.failure_count += 1
+            where = f"{event.at[11:19]} {event.name} in membership {event.membership}"
+            self.failures.append(printable(f"{State.of(after)}: {where}: {end_words(after)}"))
 
     def lanes(self) -> list[LaneCounts]:
         """Every membership, those with most work left first: what is left of all is what is pending."""
@@ -298,10 +293,8 @@ class LiveRun(RunHistory):
 
 def slots_known(limits: Mapping[str, int]) -> int | None:
     """How many jobs the quotas allow at once, where they are known."""
-    lanes = [limit for name, limit in limits.items() if name.split(" ")[0] != ACCOUNT]
-    accounts = [limit for name, limit in limits.items() if name.split(" ")[0] == ACCOUNT]
-    known = [sum(each) for each in (lanes, accounts) if each]
-    return min(known) if known else None
+    lanes = sum(limit for name, limit in limits.items() if name != ACCOUNT)
+    return min(filter(None, (lanes, limits.get(ACCOUNT))), default=None)
 
 
 def watch(feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = {}) -> LiveRun:

@@ -63,22 +63,19 @@ def _takes_posts(url: str) -> bool:
     return is_here or bool(parts.scheme == "https" and host)
 
 
-_EMPTY: dict[str, Any] = {
-    "format": 1,
-    **dict.fromkeys(("at", "run", "batch", "exit_status", "headline", "reason"), ""),
-    "reasons": [],
-    "counts": {},
-    "expected_finish": None,
-    **dict.fromkeys(("manifest", "ledger", "report", "link"), ""),
-    "uploaded": [],
-    "problems": [],
-}
-"""The members of a notice. `run` is empty where no run began."""
-
-
 def notice(**given: Any) -> dict[str, Any]:  # noqa: ANN401 (its members)
-    """The body, the same members each time."""
-    return _EMPTY | given
+    """The body, the same members each time; `run` is empty where no run began."""
+    empty: dict[str, Any] = {
+        "format": 1,
+        **dict.fromkeys(("at", "run", "batch", "exit_status", "headline", "reason"), ""),
+        "reasons": [],
+        "counts": {},
+        "expected_finish": None,
+        **dict.fromkeys(("manifest", "ledger", "report", "link"), ""),
+        "uploaded": [],
+        "problems": [],
+    }
+    return empty | given
 
 
 def subject(body: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ that stand in the page until its script has run, and stay without one. A datum's
 """
 
 from bisect import bisect_left, bisect_right
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +20,7 @@ from markupsafe import Markup
 
 from batchsubmit.core.states import State
 from batchsubmit.report.stats import Figures
-from batchsubmit.report.timeline import SlotTimes, mean_running, peak_running, quota_steps
-from batchsubmit.report.waits import Cause
+from batchsubmit.report.timeline import Cause, SlotTimes, mean_running, peak_running, quota_steps
 from batchsubmit.text import counted, date_and_time, duration, share
 
 Data = list[dict[str, Any]]
@@ -198,7 +197,7 @@ def _heat_map(figures: Figures, names: Mapping[str, str]) -> Chart | None:
     if len(ordered) <= 1:
         return None
     begins = Counter(name[:8] for name, _ in ordered)
-    limits = dict(ChainMap(*(run.quotas for run in reversed(figures.timeline.runs))))
+    limits = figures.timeline.work.quotas
     cells: Data = []
     rows = []
     for name, lane in ordered:

@@ -13,7 +13,6 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata, resources
 from itertools import accumulate
@@ -28,8 +27,7 @@ from batchsubmit.core.states import LOG_GROUP, State
 from batchsubmit.report.charts import charts, specs
 from batchsubmit.report.reasons import reason_of
 from batchsubmit.report.stats import Figures, Headline, headline, model_name
-from batchsubmit.report.timeline import History, Timeline
-from batchsubmit.report.waits import Cause
+from batchsubmit.report.timeline import Cause, History, Timeline
 from batchsubmit.schema.arns import parse_arn
 from batchsubmit.text import date_and_time, duration, share
 
@@ -171,7 +169,6 @@ def _templates() -> "Environment":
         "duration": duration,
         "moment": date_and_time,
         "quoted": shlex.quote,
-        "machine_time": lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
     return environment
 

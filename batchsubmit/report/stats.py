@@ -14,8 +14,7 @@ from typing import NamedTuple
 from batchsubmit.core.states import Phase, State, has_failed
 from batchsubmit.report.reasons import Reasons
 from batchsubmit.report.summary import bad_words
-from batchsubmit.report.timeline import History, SlotTimes, Timeline, mean_running, peak_running, quota_steps
-from batchsubmit.report.waits import Cause
+from batchsubmit.report.timeline import Cause, History, SlotTimes, Timeline, mean_running, peak_running, quota_steps
 from batchsubmit.text import counted, date_and_time, duration, rate
 
 _SILENT_SECONDS = 900.0

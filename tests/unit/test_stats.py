@@ -92,12 +92,12 @@ def runs_that_learned(*quotas: tuple[str, int]) -> list[RunSpan]:
     ("quotas", "steps"),
     [
         ([], []),
-        ([("", 10)], [10]),
-        ([("", 10), ("", 20)], [10, 20]),
+        ([("account", 10)], [10]),
+        ([("account", 10), ("account", 20)], [10, 20]),
         ([(MEMBERSHIPS[0], 5)], []),
         ([(MEMBERSHIPS[0], 5), (MEMBERSHIPS[1], 5)], [10]),
-        ([(MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2), ("", 10)], [4]),
-        ([("", 3), (MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2)], [3]),
+        ([(MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2), ("account", 10)], [4]),
+        ([("account", 3), (MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2)], [3]),
     ],
 )
 def test_the_quota_is_the_narrowest_that_is_known(quotas: list[tuple[str, int]], steps: list[int]) -> None:
@@ -207,7 +207,7 @@ def test_when_all_would_have_finished_is_not_said_where_no_job_was_seen_to_end()
 def test_several_quotas_learned_at_once_are_one_step() -> None:
     """Else a line falls from the memberships' sum to the account's at the same moment."""
     (run,) = runs_that_learned(("a", 5))
-    run.quotas |= {"b": 5, "": 7}
+    run.quotas |= {"b": 5, "account": 7}
     assert quota_steps([run], ["a", "b"]) == [(0.0, 7)]
 
 
