@@ -34,7 +34,6 @@ from batchsubmit.text import date_and_time, duration, share
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-MOST_LISTED = 150_000
 _MOST_RUNS = 50
 _COMPARED = 5
 _LEAST_SHARE = 0.008
@@ -48,7 +47,6 @@ _BAR_ORDER = (
     State.CANCELLED,
 )
 _BAD = (State.REJECTED, State.FAILED, State.CANCELLED)
-_ALWAYS_LISTED = frozenset({State.UNKNOWN, *_BAD})
 _FATES = list(State)
 _Columns = dict[str, list[Any] | None]
 
@@ -56,13 +54,12 @@ _Columns = dict[str, list[Any] | None]
 def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
     """The jobs for the page's script; texts that repeat are kept as numbers. Times are seconds after `base`.
 
-    Of very many jobs those without trouble are left out. Keys and ARNs are apart: they come last in the page.
+    Keys and ARNs are apart: they come last in the page.
     """
-    listed = [each for place, each in enumerate(figures.jobs) if place < MOST_LISTED or each[1] in _ALWAYS_LISTED]
     base, texts = math.floor(figures.begin), dict[str, list[str]]()
-    arns = [job.state.arn.rpartition("/") for job, _, _ in listed]
+    arns = [job.state.arn.rpartition("/") for job, _, _ in figures.jobs]
     ids = {
-        "key": [job.state.job for job, _, _ in listed],
+        "key": [job.state.job for job, _, _ in figures.jobs],
         "arn": [tail for _, _, tail in arns],
         "arn_head": _numbered(texts, "arn_head", (head + slash for head, slash, _ in arns)),
     }
@@ -73,13 +70,12 @@ def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
         "fates": _FATES,
         "failed": [_FATES.index(fate) for fate in _BAD],
         "causes": list(Cause),
-        "columns": _columns(listed, base, texts),
+        "columns": _columns(figures.jobs, base, texts),
         "texts": texts,
     }
     return {
         "data": data,
         "ids": ids,
-        "left_out": len(figures.jobs) - len(listed),
         "accounts": sorted({(arn.account, arn.region) for arn in map(parse_arn, texts["arn_head"]) if any(arn)}),
     }
 
@@ -279,15 +275,9 @@ class Night(NamedTuple):
     def of(cls, timeline: Timeline, name: str, now: float, prices: Mapping[str, float]) -> Self:
         """Sum up a ledger."""
         figures = Figures(timeline, now)
-        return cls(
-            name=name,
-            words=headline(figures),
-            began_at=figures.begin,
-            seconds=figures.end - figures.begin,
-            counts=figures.counts,
-            hours=sum(spent for _, spent, _ in figures.instance_hours(prices)),
-            cost=sum(cost or 0.0 for _, _, cost in figures.instance_hours(prices)),
-        )
+        spent = figures.instance_hours(prices)
+        hours, cost = sum(each for _, each, _ in spent), sum(usd or 0.0 for _, _, usd in spent)
+        return cls(name, headline(figures), figures.begin, figures.end - figures.begin, figures.counts, hours, cost)
 
     @property
     def failed(self) -> int:

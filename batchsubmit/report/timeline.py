@@ -23,7 +23,6 @@ from batchsubmit.core.ledger_state import ACCOUNT, Work
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, JobState, fold
 from batchsubmit.forecast import RunHistory
 
-_MOST_COUNTED: Final = 10_000
 _ANSWER, _TURN = "answer", "turn"
 """What a job may wait for beside a cause: the answer to its call, and its turn in the lane."""
 
@@ -66,19 +65,21 @@ class _JobWaits:
 
 @dataclass(slots=True)
 class _RunLanes:
-    """One run's lanes by membership, and the account: refusals, quotas, when so many jobs first ran."""
+    """One run's lanes, of memberships and of the account: refusals, quotas, and when each further job first ran."""
 
     last: float
     limits: dict[str, int]
-    reached: dict[tuple[str, int], float]
+    reached: dict[str, list[float]]
     refused: dict[str, float] = field(default_factory=dict)
 
     def full_since(self, membership: str) -> float:
         """When the lane was first known to be full."""
         moments = [self.refused.get(membership, math.inf)]
         for name, default in ((membership, DEFAULT_PER_MEMBERSHIP), (ACCOUNT, DEFAULT_PER_ACCOUNT)):
-            assumed = 0 if (name, default + 1) in self.reached else default
-            moments.append(self.reached.get((name, self.limits.get(name, assumed)), math.inf))
+            reached = self.reached.get(name, [])
+            limit = self.limits.get(name, default if len(reached) <= default else 0)
+            if 0 < limit <= len(reached):
+                moments.append(reached[limit - 1])
         return min(moments)
 
 
@@ -104,9 +105,9 @@ class Waits:
     def begin_run(self, event: jobs.RunStarted, at: float) -> None:
         """Begin a run; jobs that were not seen to end hold their slots from its start on."""
         self._idle_seconds += max(at - self._last_at, 0.0) if self._last_at is not None else 0.0
-        numbers = ((name, n + 1) for name, count in self._running.items() for n in range(min(count, _MOST_COUNTED)))
         now = at - self._idle_seconds
-        self._runs.append(_RunLanes(now, dict(self._runs[-1].limits), dict.fromkeys(numbers, now)))
+        reached = {name: [now] * count for name, count in self._running.items()}
+        self._runs.append(_RunLanes(now, dict(self._runs[-1].limits), reached))
         self.advance(at)
         self._origin = None
         if event.manifest_sha256:
@@ -146,8 +147,8 @@ class Waits:
                 job.has_slot = True
                 self._running.update((job.membership, ACCOUNT))
                 for name in (job.membership, ACCOUNT):
-                    if self._running[name] <= _MOST_COUNTED:
-                        self._runs[-1].reached.setdefault((name, self._running[name]), self._now)
+                    reached = self._runs[-1].reached.setdefault(name, [])
+                    reached += [self._now] if self._running[name] > len(reached) else []
             case jobs.JobFinished() if job.has_slot:
                 job.has_slot = False
                 self._running.subtract((job.membership, ACCOUNT))
