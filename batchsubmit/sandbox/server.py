@@ -171,13 +171,8 @@ class SandboxServer:
         body = await request.content.read()  # `request.read` stops at 1 MiB; an environment may be longer
         if path.startswith(PREFIX):
             return _response(administer(self.service, self.faults, request.method, path, body))
-        call = Call(
-            method=request.method,
-            path=path,
-            query=query,
-            authorization=request.headers.get("Authorization", ""),
-            body=body,
-        )
+        signed = request.headers.get("Authorization", "")
+        call = Call(method=request.method, path=path, query=query, authorization=signed, body=body)
         answer = self._exchange.answer(call)
         if answer.delay_seconds:
             await asyncio.sleep(answer.delay_seconds)
