@@ -26,11 +26,12 @@ from rich.table import Table
 from rich.text import Text
 
 from batchsubmit.core.jobs import Event, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
-from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
+from batchsubmit.core.ledger_state import Counts, LedgerState, decides
 from batchsubmit.core.states import Phase, State, end_words, has_failed
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
 from batchsubmit.observers.base import Observer
+from batchsubmit.report.timeline import slots_known
 from batchsubmit.text import counted, cut, duration, fitted, printable, rate, share, with_names
 
 _REFRESH_SECONDS = 0.2
@@ -285,16 +286,10 @@ class LiveRun(RunHistory):
         counts, limits = self.counts, self.ledger_state.work.limits(self._states)
         return RunProgress(
             counts=counts,
-            slots=(counts.running, slots_known(limits)),
+            slots=(counts.running, slots_known(limits, self._states)),
             per_second=self.per_second(now),
             eta=self.words(now),
         )
-
-
-def slots_known(limits: Mapping[str, int]) -> int | None:
-    """How many jobs the quotas allow at once, where they are known."""
-    lanes = sum(limit for name, limit in limits.items() if name != ACCOUNT)
-    return min(filter(None, (lanes, limits.get(ACCOUNT))), default=None)
 
 
 def watch(feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = {}) -> LiveRun:

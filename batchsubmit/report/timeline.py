@@ -345,18 +345,24 @@ def peak_running(lanes: Mapping[str, SlotTimes]) -> int:
     return max(accumulate(step for _, step in sorted(steps)), default=0)  # at one moment, ends come before starts
 
 
-def quota_steps(runs: Iterable[RunSpan], memberships: Collection[str]) -> list[tuple[float, int]]:
-    """From when on at most how many jobs could run at once, as far as the runs have learned it.
+def slots_known(quotas: Mapping[str, int], memberships: Collection[str]) -> int | None:
+    """How many jobs of these memberships may run at once, where that is known.
 
     The account's quota, or the memberships' together where those are all known and fewer.
     """
+    bounds = [quotas[ACCOUNT]] if ACCOUNT in quotas else []
+    if memberships and all(membership in quotas for membership in memberships):
+        bounds.append(sum(quotas[membership] for membership in memberships))
+    return min(bounds, default=None)
+
+
+def quota_steps(runs: Iterable[RunSpan], memberships: Collection[str]) -> list[tuple[float, int]]:
+    """From when on at most how many jobs could run at once, as far as the runs have learned it."""
     known: dict[str, int] = {}
     steps: list[tuple[float, int]] = []
     for run in runs:
         known |= run.quotas
-        bounds = [known[ACCOUNT]] if ACCOUNT in known else []
-        if memberships and all(membership in known for membership in memberships):
-            bounds.append(sum(known[membership] for membership in memberships))
-        if bounds and (not steps or steps[-1][1] != min(bounds)):
-            steps.append((run.began_at, min(bounds)))
+        slots = slots_known(known, memberships)
+        if slots is not None and (not steps or steps[-1][1] != slots):
+            steps.append((run.began_at, slots))
     return steps
