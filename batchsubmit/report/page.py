@@ -27,14 +27,13 @@ from batchsubmit.core.states import LOG_GROUP, State
 from batchsubmit.report.charts import charts, specs
 from batchsubmit.report.reasons import reason_of
 from batchsubmit.report.stats import Figures, Headline, headline, model_name
-from batchsubmit.report.timeline import Cause, History, Timeline
+from batchsubmit.report.timeline import Cause, Timeline
 from batchsubmit.schema.arns import parse_arn
 from batchsubmit.text import date_and_time, duration, share
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_MOST_RUNS = 50
 _COMPARED = 5
 _LEAST_SHARE = 0.008
 _BAR_ORDER = (
@@ -48,7 +47,6 @@ _BAR_ORDER = (
 )
 _BAD = (State.REJECTED, State.FAILED, State.CANCELLED)
 _FATES = list(State)
-_Columns = dict[str, list[Any] | None]
 
 
 def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
@@ -70,7 +68,7 @@ def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
         "fates": _FATES,
         "failed": [_FATES.index(fate) for fate in _BAD],
         "causes": list(Cause),
-        "columns": _columns(figures.jobs, base, texts),
+        "columns": _columns(figures, base, texts),
         "texts": texts,
     }
     return {
@@ -80,29 +78,25 @@ def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _columns(listed: Sequence[tuple[History, State, int | None]], base: int, texts: dict[str, list[str]]) -> _Columns:
+def _columns(figures: Figures, base: int, texts: dict[str, list[str]]) -> dict[str, list[Any]]:
     def times(column: Iterable[float | None], since: int = 0) -> list[float | None]:
         return [None if each is None else round(each - since, 1) for each in column]
 
-    jobs, states = [job for job, _, _ in listed], [job.state for job, _, _ in listed]
-    columns: _Columns = {
+    jobs, states = [job for job, _, _ in figures.jobs], [job.state for job, _, _ in figures.jobs]
+    return {
         "name": [state.name for state in states],
         "membership": _numbered(texts, "membership", (state.membership for state in states)),
         "model": _numbered(texts, "model", (model_name(state.trained_model) for state in states)),
         "instance": _numbered(texts, "instance", (job.instance_type for job in jobs)),
         "message": _numbered(texts, "message", (": ".join(filter(None, reason_of(state))) for state in states)),
-        "fate": [_FATES.index(fate) for _, fate, _ in listed],
-        "reason": [-1 if reason is None else reason for _, _, reason in listed],
+        "fate": [_FATES.index(fate) for _, fate, _ in figures.jobs],
+        "reason": [-1 if reason is None else reason for _, _, reason in figures.jobs],
         "attempts": [state.attempt for state in states],
-    }
-    may_be_empty: dict[str, list[float | None]] = {
         "intent": times((job.first_intent_at for job in jobs), base),
         "accepted": times((job.accepted_at for job in jobs), base),
         "ran": times(job.seconds for job in jobs),
         **{cause: times(job.waited[cause] for job in jobs) for cause in Cause},
     }
-    # A column that says nothing is one value, not a hundred thousand.
-    return columns | {name: column if any(column) else None for name, column in may_be_empty.items()}
 
 
 def _numbered(texts: dict[str, list[str]], name: str, column: Iterable[str]) -> list[int]:
@@ -160,6 +154,7 @@ def _templates() -> "Environment":
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.globals["version"] = __version__
     environment.filters |= {
         "share": lambda part: share(part, 1),
         "duration": duration,
@@ -190,13 +185,10 @@ def make_page(
     drawn = {"config": specs()["config"], "specs": {name: chart.spec for name, chart in drawings.items()}}
     return Page(
         {
-            "version": __version__,
             "ledger": ledger,
             "remarks": remarks,
-            "runs": timeline.runs[-_MOST_RUNS:],
             "figures": figures,
             "headline": headline(figures),
-            "reasons": figures.reasons.most_frequent_first(),
             "bar": _bar(figures.counts),
             "charts": drawings,
             "chart_data": drawn,
@@ -291,7 +283,6 @@ def make_overview(folder: str, nights: Sequence[Night], live: str) -> str:
     style, script = _asset("page.css"), _asset("live.js")
     template = _templates().get_template("overview.html.j2")
     return template.render(
-        version=__version__,
         folder=folder,
         nights=newest_first,
         compared=newest_first[1 : 1 + _COMPARED],

@@ -17,7 +17,7 @@ const start = () => {
   const data = JSON.parse(get("data").textContent);
   const { columns, texts, fates, causes, base } = data;
   const count = columns.name.length;
-  const seconds = (name, row) => (columns[name] === null ? null : columns[name][row]);
+  const seconds = (name, row) => columns[name][row];
   // Keys and ARNs are the last in the page, so that the table does not wait for them.
   let kept = null;
   const ids = () => (kept ??= document.readyState === "loading" ? null : JSON.parse(get("ids").textContent));
