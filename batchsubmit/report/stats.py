@@ -7,8 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from operator import itemgetter
-from statistics import quantiles
 from typing import NamedTuple
 
 from batchsubmit.core.states import Phase, State, has_failed
@@ -18,9 +16,6 @@ from batchsubmit.report.timeline import Cause, History, SlotTimes, Timeline, mea
 from batchsubmit.text import counted, date_and_time, duration, rate
 
 _SILENT_SECONDS = 900.0
-_PARTS = {"shortest": 0, "quarter": 5, "median": 10, "three_quarters": 15, "p95": 19, "longest": 20}
-"""In twentieths of the jobs."""
-_MOST_SLOWEST = 10
 STOPS = {
     "signal": "someone stopped it",
     "cancelled": "the program that ran it ended it",
@@ -44,16 +39,6 @@ class SlotUse(NamedTuple):
     share: float
     slots: int
     is_learned: bool
-
-
-class Spread(NamedTuple):
-    """How long the jobs of one trained model and instance type (the `name`) ran: parts in seconds, the slowest jobs."""
-
-    name: str
-    model: str
-    jobs: int
-    parts: dict[str, float]
-    slowest: list[tuple[float, History]]
 
 
 class Figures:
@@ -132,19 +117,6 @@ class Figures:
         slots = steps[-1][1] if steps else peak_running(self.lanes)
         used = sum(mean_running(lane, edges)[0] for lane in self.lanes.values())
         return SlotUse(min(used / slots, 1.0) if slots else 0.0, slots, bool(steps))
-
-    def spreads(self) -> list[Spread]:
-        """How long jobs ran, the kinds with the most jobs first."""
-        spreads = []
-        for (model, instance_type), jobs in sorted(self.ran.items(), key=lambda item: -len(item[1])):
-            ordered = sorted(jobs, key=itemgetter(0))
-            ran = [seconds for seconds, _ in ordered]
-            between = quantiles(ran, n=20, method="inclusive") if len(ran) > 1 else ran * 19
-            twentieths = [ran[0], *between, ran[-1]]
-            parts = {name: twentieths[part] for name, part in _PARTS.items()}
-            name = " · ".join(filter(None, (model, instance_type)))
-            spreads.append(Spread(name, model, len(jobs), parts, ordered[: -_MOST_SLOWEST - 1 : -1]))
-        return spreads
 
     def instance_hours(self, prices: Mapping[str, float]) -> list[tuple[str, float, float | None]]:
         """Hours and cost in USD by instance type, of the jobs that were seen to end; None where no price is set."""

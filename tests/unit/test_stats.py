@@ -8,6 +8,7 @@ from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
 from batchsubmit.core.states import Retry, State
+from batchsubmit.report.charts import charts
 from batchsubmit.report.stats import STOPS, Figures, headline
 from batchsubmit.report.timeline import (
     RunSpan,
@@ -157,9 +158,9 @@ def test_slot_use_is_judged_by_the_quota_that_was_learned(story: Story) -> None:
 
 def test_durations_are_summed_up_by_model(story: Story) -> None:
     """Shortest, median, longest."""
-    (spread,) = figures_of(story).spreads()
-    assert (spread.name, spread.model, spread.jobs) == ("churn-v3", "churn-v3", 2)
-    assert set(spread.parts.values()) == {10}
+    (run_times,) = (chart for chart in charts(figures_of(story), {}) if chart.name == "run-times")
+    assert run_times.rows == [("churn-v3", "2", *["10 s"] * 6)]
+    assert [(each["kind"], each["median"]) for each in run_times.data["kinds"]] == [("churn-v3 (n=2)", 10)]
 
 
 def test_while_it_runs_it_says_what_is_left_at_which_pace_and_the_one_estimate_of_its_end(story: Story) -> None:
