@@ -106,9 +106,8 @@ class WorkerProgress(RunProgress):
 class Feed(Protocol):
     """The events of a ledger as they come, wherever it is kept."""
 
-    @property
-    def beginnings(self) -> int:
-        """How often it was read from the start; what was read before the last time counts no more."""
+    beginnings: int
+    """How often it was read from the start; what was read before the last time counts no more."""
 
     def poll(self) -> Iterator[Event]:
         """Give the events that came since the last poll, in their order."""

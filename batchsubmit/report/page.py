@@ -45,7 +45,6 @@ _BAR_ORDER = (
     State.UNKNOWN,
     State.CANCELLED,
 )
-_BAD = (State.REJECTED, State.FAILED, State.CANCELLED)
 _FATES = list(State)
 
 
@@ -66,16 +65,12 @@ def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
         "end": figures.end - base,
         "aliases": dict(names),
         "fates": _FATES,
-        "failed": [_FATES.index(fate) for fate in _BAD],
         "causes": list(Cause),
         "columns": _columns(figures, base, texts),
         "texts": texts,
     }
-    return {
-        "data": data,
-        "ids": ids,
-        "accounts": sorted({(arn.account, arn.region) for arn in map(parse_arn, texts["arn_head"]) if any(arn)}),
-    }
+    accounts = sorted({(arn.account, arn.region) for arn in map(parse_arn, texts["arn_head"]) if any(arn)})
+    return {"data": data, "ids": ids, "accounts": accounts}
 
 
 def _columns(figures: Figures, base: int, texts: dict[str, list[str]]) -> dict[str, list[Any]]:

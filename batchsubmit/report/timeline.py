@@ -249,7 +249,7 @@ class Timeline:
 
     def apply(self, event: jobs.Event) -> None:
         """Take in one event."""
-        at = _seconds(event.at)
+        at = datetime.fromisoformat(event.at).timestamp()
         self.progress.apply(event)
         self.work.apply(event)
         if isinstance(event, jobs.RunStarted):
@@ -301,13 +301,9 @@ class Timeline:
             case jobs.JobRejected():
                 history.rejected_at = at
             case jobs.JobFinished() if history.finished_at is None:
-                history.finished_at = _seconds(event.ended) if event.ended else at
+                history.finished_at = datetime.fromisoformat(event.ended).timestamp() if event.ended else at
             case jobs.Refused() if event.cause == jobs.RefusalCause.THROTTLED:
                 self.throttled_at.append(at)
-
-
-def _seconds(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()
 
 
 @dataclass(slots=True)
