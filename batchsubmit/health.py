@@ -18,9 +18,6 @@ from batchsubmit.errors import UsageError
 Conditions: TypeAlias = Mapping[str, Callable[[], str]]
 """By name, what says in a few words why it is not met, or nothing where it is. It must not wait: a probe asks it."""
 
-Exposition: TypeAlias = Callable[[str], tuple[bytes, str]]
-"""Metrics for an Accept header, and their content type (`observers.metrics.Metrics.exposition`)."""
-
 _LEAVE_SECONDS = 0.5
 """Time for what is being answered at the end: a scrape, or the events of an open page."""
 
@@ -31,10 +28,13 @@ async def serving_probes(
     *,
     live: Conditions,
     ready: Conditions,
-    metrics: Exposition | None,
+    metrics: Callable[[str], tuple[bytes, str]] | None,
     pages: Sequence[web.RouteDef] = (),
 ) -> AsyncIterator[None]:
-    """Serve for as long as the context lasts; nothing with port 0. Raises UsageError where the port is taken."""
+    """Serve for as long as the context lasts; nothing with port 0. Raises UsageError where the port is taken.
+
+    `metrics` gives them for an Accept header, with their content type.
+    """
     if not settings.metrics_port:
         yield
         return
@@ -75,7 +75,7 @@ async def _verdict(conditions: Conditions, _: web.Request) -> web.Response:
     return web.json_response(answer, status=503 if any(lacking.values()) else 200)
 
 
-async def _expose(metrics: Exposition | None, request: web.Request) -> web.Response:
+async def _expose(metrics: Callable[[str], tuple[bytes, str]] | None, request: web.Request) -> web.Response:
     if metrics is None:
         return web.Response(status=501, text="metrics need the extra: pip install 'batchsubmit[metrics]'\n")
     body, content_type = metrics(request.headers.get("Accept", ""))

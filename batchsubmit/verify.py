@@ -51,6 +51,7 @@ class Discrepancy:
     """One thing that is wrong. `repair` is what may be appended to the ledger, where the service proves it."""
 
     kind: Mismatch
+    at: str
     job: str
     membership: str
     name: str
@@ -67,25 +68,26 @@ _Seen: TypeAlias = tuple[JobSummary, str | None]
 """A job and the tag of ours that it has."""
 
 
+@dataclass
 class Verifier:
     """Compares the state of a ledger with the service. A job is unclaimed where the ledger does not have its ARN.
 
     `rows` are the manifest's that the ledger does not know, `others` the keys and ARNs of other ledgers' jobs.
     """
 
-    def __init__(
-        self, ledger: LedgerState, reads: Reads, *, rows: NewRows, others: Collection[str], tag_jobs: bool, now: str
-    ) -> None:
-        self._ledger = ledger
-        self._reads = reads
-        self._known_rows = rows
-        self._others = others
-        self._tag_jobs = tag_jobs
-        self._now = now
+    ledger: LedgerState
+    reads: Reads
+    rows: NewRows
+    others: Collection[str]
+    tag_jobs: bool
+    now: str
+
+    def __post_init__(self) -> None:
+        """Order the keys of rows by membership, then by trained model and name."""
         self._turns = asyncio.Semaphore(_READS_AT_ONCE)
-        self._rows: dict[str, dict[tuple[str, str], str]] = {}  # keys by membership, then by trained model and name
-        for key, (membership, trained_model, name) in rows.by_key.items():
-            self._rows.setdefault(membership, {})[trained_model, name] = key
+        self._keys: dict[str, dict[tuple[str, str], str]] = {}
+        for key, (membership, trained_model, name) in self.rows.by_key.items():
+            self._keys.setdefault(membership, {})[trained_model, name] = key
 
     async def compare(self, window: tuple[str, str]) -> tuple[list[Discrepancy], int]:
         """Find every discrepancy, and count the jobs after the ledger's last line that may be its own or not.
@@ -93,15 +95,15 @@ class Verifier:
         `window` is the time of the ledger's first and last event. Raises ReadError.
         """
         since, until = (datetime.fromisoformat(moment) for moment in window)
-        called: dict[str, list[JobState]] = {membership: [] for membership in self._rows}
-        for state in self._ledger:
+        called: dict[str, list[JobState]] = {membership: [] for membership in self._keys}
+        for state in self.ledger:
             if state.attempt or state.arn:
                 called.setdefault(state.membership, []).append(state)
         found: list[Discrepancy] = []
         not_judged = 0
         for membership, states in sorted(called.items()):
             claimed = {arn for state in states for arn in state.arns}
-            listed = {job.arn: job for job in await self._reads.jobs(membership)}
+            listed = {job.arn: job for job in await self.reads.jobs(membership)}
             unclaimed = [
                 job for arn, job in listed.items() if arn not in claimed and job.created_at >= since - _AROUND_RUNS
             ]
@@ -109,15 +111,15 @@ class Verifier:
             seen = await self._read_possibly_ours(membership, states, unclaimed, later)
             found += await self._check_submitted(states, listed)
             found += self._check_unclaimed(membership, states, seen)
-            not_judged += len(later - {job.arn for job, _ in seen} - set(self._others))
-        return found, not_judged if self._known_rows.trouble else 0
+            not_judged += len(later - {job.arn for job, _ in seen} - set(self.others))
+        return found, not_judged if self.rows.trouble else 0
 
     async def _check_submitted(self, states: Sequence[JobState], listed: Mapping[str, JobSummary]) -> list[Discrepancy]:
         """Every submitted ARN exists, with our key where it is tagged; one that List shows does, whatever Get says."""
         submitted = [state for state in states if state.phase in _HAS_ARN]
         details = await asyncio.gather(*(self._details(state.membership, state.arn) for state in submitted))
         return [
-            _discrepancy(Mismatch.GHOST if job is None else Mismatch.WRONG_KEY, state.stamp(self._now), state.arn)
+            Discrepancy(kind=Mismatch.WRONG_KEY if job else Mismatch.GHOST, **state.stamp(self.now), arn=state.arn)
             for state, job in zip(submitted, details, strict=True)
             if (state.arn not in listed if job is None else job.tags.get(jobs.KEY_TAG, state.tag) != state.tag)
         ]
@@ -129,7 +131,7 @@ class Verifier:
 
         Those that Get does not know are left out: what they are is undecided.
         """
-        names = {state.name for state in states} | {name for _, name in self._rows.get(membership, ())}
+        names = {state.name for state in states} | {name for _, name in self._keys.get(membership, ())}
         chosen = [job for job in unclaimed if job.arn not in later or job.name in names]
         chosen.sort(key=lambda job: (job.created_at, job.arn))
         details = await asyncio.gather(*(self._details(membership, job.arn) for job in chosen))
@@ -139,7 +141,7 @@ class Verifier:
         return [(job, tag) for job, tag in read if job.arn not in later or tag is None or self._is_ours(_key(tag))]
 
     def _is_ours(self, key: str) -> bool:
-        return key in self._known_rows.by_key or key in self._ledger
+        return key in self.rows.by_key or key in self.ledger
 
     def _check_unclaimed(self, membership: str, states: Sequence[JobState], seen: Sequence[_Seen]) -> list[Discrepancy]:
         """Judge the unclaimed jobs, and then the calls that none of them explains."""
@@ -149,44 +151,45 @@ class Verifier:
         for state in states:
             if state.phase in UNDECIDED and state.job not in explained:
                 detail = _MAY_BE_IT if state.name in names else _NOT_SHOWN
-                found.append(_discrepancy(Mismatch.UNKNOWN, state.stamp(""), detail=detail))
+                found.append(Discrepancy(kind=Mismatch.UNKNOWN, **state.stamp(self.now), detail=detail))
         return found
 
     def _check_tagged(self, membership: str, seen: Sequence[_Seen]) -> Iterator[Discrepancy]:
         """Unclaimed jobs whose tag says that we started them."""
         firsts: dict[str, str] = {}
         for job, tag in seen:
-            if tag is None or (_key(tag) in self._others and _key(tag) not in self._ledger):
+            if tag is None or (_key(tag) in self.others and _key(tag) not in self.ledger):
                 continue
-            state, first = self._ledger.get(_key(tag)), firsts.setdefault(tag, job.arn)
-            stamp = state.stamp(self._now) if state else self._stamp(membership, job, tag)
+            state, first = self.ledger.get(_key(tag)), firsts.setdefault(tag, job.arn)
             original = state.arn if state is not None and state.phase in _HAS_ARN else first
+            stamp, kind, detail = self._stamp(membership, job, tag), Mismatch.ORPHAN, ""
+            repair: jobs.JobEvent | None = None
             if tag != (state.tag if state else _key(tag)):
-                stamp = self._stamp(membership, job, tag)
-                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail=_OTHER_ROUND)
+                detail = _OTHER_ROUND
             elif not self._is_ours(_key(tag)):
-                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail=_FOREIGN)
+                detail = _FOREIGN
             elif original != job.arn:
-                repair: jobs.JobEvent = jobs.Duplicate(**stamp, arn=job.arn, of=original)
-                yield _discrepancy(Mismatch.DUPLICATE, stamp, job.arn, repair=repair)
+                kind, repair = Mismatch.DUPLICATE, jobs.Duplicate(**stamp, arn=job.arn, of=original)
             else:
-                repair = jobs.JobSubmitted(**stamp, arn=job.arn, attempt=state.attempt if state else 0, via="lookup")
-                yield _discrepancy(Mismatch.ORPHAN, stamp, job.arn, detail="" if state else _LOST, repair=repair)
+                detail, attempt = ("", state.attempt) if state else (_LOST, 0)
+                repair = jobs.JobSubmitted(**stamp, arn=job.arn, attempt=attempt, via="lookup")
+            yield Discrepancy(kind=kind, **stamp, arn=job.arn, detail=detail, repair=repair)
 
     def _check_untagged_rows(self, membership: str, untagged: Sequence[JobSummary]) -> Iterator[Discrepancy]:
         """Where ours carry no tags, jobs that only have the name of a row: a run would start that row."""
-        rows = {} if self._tag_jobs else self._rows.get(membership, {})
+        rows = {} if self.tag_jobs else self._keys.get(membership, {})
         for job in untagged:
             key = rows.get((job.trained_model, job.name))
-            if key and job.arn not in self._others:
-                yield _discrepancy(Mismatch.ORPHAN, self._stamp(membership, job, key), job.arn, detail=_UNTAGGED_ROW)
+            if key and job.arn not in self.others:
+                stamp = self._stamp(membership, job, key)
+                yield Discrepancy(kind=Mismatch.ORPHAN, **stamp, arn=job.arn, detail=_UNTAGGED_ROW)
 
     def _stamp(self, membership: str, job: JobSummary, tag: str) -> jobs.Stamp:
-        return {"at": self._now, "job": _key(tag), "membership": membership, "name": job.name}
+        return {"at": self.now, "job": _key(tag), "membership": membership, "name": job.name}
 
     async def _details(self, membership: str, arn: str) -> JobDetails | None:
         async with self._turns:
-            return await self._reads.find(membership, arn)
+            return await self.reads.find(membership, arn)
 
 
 def _key(tag: str) -> str:
@@ -207,14 +210,6 @@ def unexplained(found: Sequence[Discrepancy], newer: LedgerState) -> list[Discre
         return state.phase in UNDECIDED or each.kind is Mismatch.UNKNOWN or each.arn in state.arns
 
     return [each for each in found if not is_explained(each)]
-
-
-def _discrepancy(
-    kind: Mismatch, of: jobs.Stamp, arn: str = "", *, detail: str = "", repair: jobs.JobEvent | None = None
-) -> Discrepancy:
-    return Discrepancy(
-        kind=kind, job=of["job"], membership=of["membership"], name=of["name"], arn=arn, detail=detail, repair=repair
-    )
 
 
 class Audit:

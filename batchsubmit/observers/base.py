@@ -67,10 +67,10 @@ class RunCounts(Observer):
 
     def saw(self, event: jobs.JobEvent) -> None:
         """Count one event."""
+        self._unknown.discard(event.job)
         match event:
             case jobs.JobSubmitted():
                 self.submitted += 1
-                self._unknown.discard(event.job)
             case jobs.JobRejected():
                 self.rejected += 1
             case jobs.JobUnknown():
@@ -80,8 +80,6 @@ class RunCounts(Observer):
                 self.succeeded += state is State.SUCCEEDED
                 self.failed += state is State.FAILED
                 self.cancelled += state is State.CANCELLED
-            case jobs.Absent():
-                self._unknown.discard(event.job)
             case jobs.Refused():
                 self.refused_by_quota += event.cause == jobs.RefusalCause.SLOTS
         if isinstance(event, jobs.JobSubmitted | jobs.JobRejected | jobs.JobUnknown | jobs.JobFinished):

@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -26,12 +25,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
-from batchsubmit.core.ledger_state import ACCOUNT, Counts, LedgerState, decides
-from batchsubmit.core.states import Phase, State, end_words, is_good_end
+from batchsubmit.core.jobs import Event, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
+from batchsubmit.core.ledger_state import Counts, LedgerState, decides
+from batchsubmit.core.states import Phase, State, end_words, has_failed
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
 from batchsubmit.observers.base import Observer
+from batchsubmit.report.timeline import slots_known
 from batchsubmit.text import counted, cut, duration, fitted, printable, rate, share, with_names
 
 _REFRESH_SECONDS = 0.2
@@ -39,7 +39,6 @@ _LINE_SECONDS = 30.0
 _ESTIMATE_SECONDS = 5.0
 _FAILURES_KEPT = 5
 _BAD = ("failed", "rejected", "cancelled", "unknown")
-_NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +106,8 @@ class WorkerProgress(RunProgress):
 class Feed(Protocol):
     """The events of a ledger as they come, wherever it is kept."""
 
-    @property
-    def beginnings(self) -> int:
-        """How often it was read from the start; what was read before the last time counts no more."""
+    beginnings: int
+    """How often it was read from the start; what was read before the last time counts no more."""
 
     def poll(self) -> Iterator[Event]:
         """Give the events that came since the last poll, in their order."""
@@ -231,7 +229,6 @@ class LiveRun(RunHistory):
         self.failure_count = 0
         self._states: dict[str, Counter[State]] = {}
         self._left = Counter[str]()
-        self._calling: dict[str, str] = {}
 
     @property
     def is_over(self) -> bool:
@@ -241,17 +238,21 @@ class LiveRun(RunHistory):
     @property
     def counts(self) -> Counts:
         """Where all jobs stand; one that is in a call just now is pending, and not yet unknown."""
-        counts = self.ledger_state.work.counts(self._states)
-        calling = len(self._calling)
+        counts, calling = self.ledger_state.work.counts(self._states), self._calling().total()
         return msgspec.structs.replace(counts, pending=counts.pending + calling, unknown=counts.unknown - calling)
+
+    def _calling(self) -> Counter[str]:
+        """Jobs in a call just now, by membership."""
+        undecided = self.ledger_state.undecided()
+        return Counter(state.membership for state in undecided if state.phase is Phase.INTENT)
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
         super().apply(event)
-        if isinstance(event, JobEvent):
-            self._count(event)
-        elif isinstance(event, RunStarted | RunEnded):
+        if isinstance(event, RunStarted | RunEnded):
             self.ledger_state.apply(event)
+        else:
+            self._count(event)
         if isinstance(event, RunStarted):
             self._left = Counter({name: states[State.UNKNOWN] for name, states in self._states.items()})
             for share in event.work:
@@ -264,23 +265,15 @@ class LiveRun(RunHistory):
         self.ledger_state.apply(event)
         if after := self.ledger_state.get(event.job):
             states[State.of(after)] += 1
-        self._calling.pop(event.job, None)
-        if isinstance(event, Intent) and after is not None and after.phase is Phase.INTENT:
-            self._calling[event.job] = event.membership
         self._left[event.membership] -= decides(event)
-        if isinstance(event, JobRejected):
-            self._failed(event, State.REJECTED, f"{event.code}: {event.message}")
-        elif isinstance(event, JobFinished) and not is_good_end(event.status):
-            self._failed(event, State.of_end(event.status), end_words(event))
-
-    def _failed(self, event: JobEvent, state: str, why: str) -> None:
-        self.failure_count += 1
-        line = f"{state}: {event.at[11:19]} {event.name} in membership {event.membership}: {why}"
-        self.failures.append(printable(line))
+        if isinstance(event, JobRejected | JobFinished) and after is not None and has_failed(after):
+            self.failure_count += 1
+            where = f"{event.at[11:19]} {event.name} in membership {event.membership}"
+            self.failures.append(printable(f"{State.of(after)}: {where}: {end_words(after)}"))
 
     def lanes(self) -> list[LaneCounts]:
         """Every membership, those with most work left first: what is left of all is what is pending."""
-        limits, calling = self.ledger_state.work.limits(self._states), Counter(self._calling.values())
+        limits, calling = self.ledger_state.work.limits(self._states), self._calling()
         lanes = []
         for name, states in ({name: Counter[State]() for name in self._left} | self._states).items():
             left = max(self._left[name] - states[State.UNKNOWN] + calling[name], 0)
@@ -292,23 +285,13 @@ class LiveRun(RunHistory):
         counts, limits = self.counts, self.ledger_state.work.limits(self._states)
         return RunProgress(
             counts=counts,
-            slots=(counts.running, slots_known(limits)),
+            slots=(counts.running, slots_known(limits, self._states)),
             per_second=self.per_second(now),
             eta=self.words(now),
         )
 
 
-def slots_known(limits: Mapping[str, int]) -> int | None:
-    """How many jobs the quotas allow at once, where they are known."""
-    lanes = [limit for name, limit in limits.items() if name.split(" ")[0] != ACCOUNT]
-    accounts = [limit for name, limit in limits.items() if name.split(" ")[0] == ACCOUNT]
-    known = [sum(each) for each in (lanes, accounts) if each]
-    return min(known) if known else None
-
-
-def watch(
-    feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = _NO_NAMES
-) -> LiveRun:
+def watch(feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = {}) -> LiveRun:
     """Show a run every so many seconds until it ends or dies; give the last state. Raises what the feed raises.
 
     A terminal shows the memberships that fit `only`, by the `names` that people give them, and rings at the end.
@@ -352,7 +335,7 @@ def has_died(run: RunStarted) -> bool:
 
 
 def picture(
-    live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*", names: Mapping[str, str] = _NO_NAMES
+    live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*", names: Mapping[str, str] = {}
 ) -> RenderableType:
     """A screen of so many columns and lines: totals, failures, and what has room of the memberships that fit `only`."""
     width, height = size
@@ -367,23 +350,23 @@ def picture(
         if fnmatchcase(lane.membership, only) or fnmatchcase(name, only)
     ]
     room = max(height - len(head) - len(failures) - 3, 0)  # the table's head, the line for others, the cursor's
-    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)}, width)
+    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)})
     others = lanes[room:]
     left = sum(lane.left for lane in others)
     more = [Text(f"... and {counted(len(others), 'more membership')}, {left:,} left")] if others else []
     return Group(*head, *failures, *([table] if room and lanes else ()), *more)
 
 
-def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str], width: int) -> Table:
+def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str]) -> Table:
     """The memberships; of the counts that are mostly zero, those with these names."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     names = ("submitted", *(name for name in _BAD if name in bad))
-    room = width - len(" left slots  ") - sum(len(name) + 1 for name in names)
-    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=min(max(room, 8), 36))
+    table.add_column("membership", min_width=8, max_width=36)
     for heading in ("left", "slots", *names):
         table.add_column(heading, justify="right", no_wrap=True)
     for lane in lanes:
         slots = f"{lane.counts.running:,}/{'?' if lane.limit is None else f'{lane.limit:,}'}"
         numbers = (f"{getattr(lane.counts, name):,}" for name in names)
-        table.add_row(Text(printable(lane.membership)), f"{lane.left:,}", slots, *numbers)
+        name = Text(printable(lane.membership), no_wrap=True, overflow="ellipsis")
+        table.add_row(name, f"{lane.left:,}", slots, *numbers)
     return table

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError
-
-from batchsubmit.aws import USER_AGENT, open_client
+from batchsubmit.aws import USER_AGENT, error_code, open_client
 from batchsubmit.errors import UsageError
 from batchsubmit.schema.arns import region_in
 
@@ -63,22 +61,19 @@ def _takes_posts(url: str) -> bool:
     return is_here or bool(parts.scheme == "https" and host)
 
 
-_EMPTY: dict[str, Any] = {
-    "format": 1,
-    **dict.fromkeys(("at", "run", "batch", "exit_status", "headline", "reason"), ""),
-    "reasons": [],
-    "counts": {},
-    "expected_finish": None,
-    **dict.fromkeys(("manifest", "ledger", "report", "link"), ""),
-    "uploaded": [],
-    "problems": [],
-}
-"""The members of a notice. `run` is empty where no run began."""
-
-
 def notice(**given: Any) -> dict[str, Any]:  # noqa: ANN401 (its members)
-    """The body, the same members each time."""
-    return _EMPTY | given
+    """The body, the same members each time; `run` is empty where no run began."""
+    empty: dict[str, Any] = {
+        "format": 1,
+        **dict.fromkeys(("at", "run", "batch", "exit_status", "headline", "reason"), ""),
+        "reasons": [],
+        "counts": {},
+        "expected_finish": None,
+        **dict.fromkeys(("manifest", "ledger", "report", "link"), ""),
+        "uploaded": [],
+        "problems": [],
+    }
+    return empty | given
 
 
 def subject(body: dict[str, Any]) -> str:
@@ -120,6 +115,7 @@ def signature(body: bytes, secret: str, at: int) -> str:
 
 _TRIES = 2
 _BETWEEN_TRIES_SECONDS = 1.0
+_NOT_ALLOWED = frozenset({"AuthorizationError", "AuthorizationErrorException", "AccessDenied"})
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -148,6 +144,8 @@ async def _notify(target: Target, body: dict[str, Any], secret: str | None, time
             why = f"no answer within {timeout_seconds:g} seconds"
         except Exception as exc:  # noqa: BLE001 (no error of a notice may fail the run)
             why = str(exc) or type(exc).__name__
+            if error_code(exc) in _NOT_ALLOWED:
+                why += "; allow sns:Publish on it"
     # Libraries like to quote the URL.
     return f"{target} could not be notified: {why.replace(target.address, str(target))}"
 
@@ -169,18 +167,11 @@ async def _post(target: Target, body: dict[str, Any], secret: str | None) -> tup
 
 async def _publish(topic: Target, body: dict[str, Any]) -> tuple[int, str]:
     """Give the status, and what it says."""
-    try:
-        async with open_client("sns", region=region_in(topic.address)) as client:
-            await client.publish(
-                TopicArn=topic.address,
-                Subject=subject(body),
-                Message=json.dumps(body, ensure_ascii=False),
-                MessageAttributes={"exit_status": {"DataType": "Number", "StringValue": str(body["exit_status"])}},
-            )
-    except ClientError as exc:
-        error = exc.response.get("Error", {})
-        words = f"{error.get('Code')}: {error.get('Message')}"
-        if error.get("Code") in {"AuthorizationError", "AuthorizationErrorException", "AccessDenied"}:
-            words += "; allow sns:Publish on it"
-        return exc.response["ResponseMetadata"]["HTTPStatusCode"], words
+    async with open_client("sns", region=region_in(topic.address)) as client:
+        await client.publish(
+            TopicArn=topic.address,
+            Subject=subject(body),
+            Message=json.dumps(body, ensure_ascii=False),
+            MessageAttributes={"exit_status": {"DataType": "Number", "StringValue": str(body["exit_status"])}},
+        )
     return 200, ""

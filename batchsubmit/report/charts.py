@@ -6,12 +6,13 @@ that stand in the page until its script has run, and stay without one. A datum's
 """
 
 from bisect import bisect_left, bisect_right
-from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import pairwise
+from operator import itemgetter
+from statistics import quantiles
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,15 +21,15 @@ from markupsafe import Markup
 
 from batchsubmit.core.states import State
 from batchsubmit.report.stats import Figures
-from batchsubmit.report.timeline import SlotTimes, mean_running, peak_running, quota_steps
-from batchsubmit.report.waits import Cause
+from batchsubmit.report.timeline import Cause, SlotTimes, mean_running, peak_running, quota_steps
 from batchsubmit.text import counted, date_and_time, duration, share
 
 Data = list[dict[str, Any]]
 _PICTURE_WIDTH = 860
-_MOST_PICTURED = 4_000
-"""Rows of data above which a chart has no picture: the script draws it, and its table says the same."""
 _MOST_MARKS, _MOST_REASONS, _MOST_KINDS, _SLICES = 150, 12, 20, 60
+_MOST_SLOWEST = 10
+_PARTS = {"shortest": 0, "quarter": 5, "median": 10, "three_quarters": 15, "p95": 19, "longest": 20}
+"""How the run times of a kind of jobs are summed up, in twentieths of its jobs."""
 _TABLE_STEP = 10
 _LEAST_SLOTS = 0.005
 _MANY_ROWS, _ROW_HEIGHT, _SMALL_ROW_HEIGHT = 30, 30, 14
@@ -71,8 +72,8 @@ class Chart:
 
     @property
     def picture(self) -> Markup:
-        """The drawing as SVG; empty where it would be very large, or only the script knows the data."""
-        if not 0 < sum(map(len, self.data.values())) <= _MOST_PICTURED:
+        """The drawing as SVG; empty where only the script knows the data."""
+        if not any(self.data.values()):
             return Markup()
         import vl_convert  # noqa: PLC0415 (slow to import, and a live page has no pictures)
 
@@ -197,12 +198,11 @@ def _heat_map(figures: Figures, names: Mapping[str, str]) -> Chart | None:
     ordered = sorted(figures.lanes.items(), key=lambda item: (-waiting[item[0]], -len(item[1].accepted)))
     if len(ordered) <= 1:
         return None
-    begins = Counter(name[:8] for name, _ in ordered)
-    limits = dict(ChainMap(*(run.quotas for run in reversed(figures.timeline.runs))))
+    limits = figures.timeline.work.quotas
     cells: Data = []
     rows = []
     for name, lane in ordered:
-        label = names.get(name) or (name[:8] if begins[name[:8]] == 1 else name)
+        label = names.get(name, name[:8])
         means = mean_running(lane, edges)
         same = {"membership": label, "link": urlencode({"membership": name})}
         limit = limits.get(name) or max(means) or 1.0
@@ -218,25 +218,35 @@ def _heat_map(figures: Figures, names: Mapping[str, str]) -> Chart | None:
 
 
 def _run_times(figures: Figures) -> Chart | None:
-    """How long jobs ran, by trained model and instance type, and the slowest of each."""
-    spreads = figures.spreads()
-    if not spreads:
+    """How long jobs ran, by trained model and instance type, and the slowest of each; the most frequent kinds first."""
+    ordered = {kind: sorted(jobs, key=itemgetter(0)) for kind, jobs in figures.ran.items()}
+    if not ordered:
         return None
-    length, unit = _unit(max(each.parts["longest"] for each in spreads))
+    length, unit = _unit(max(jobs[-1][0] for jobs in ordered.values()))
     kinds: Data = []
     slowest: Data = []
-    for each in spreads[:_MOST_KINDS]:
-        kind = f"{each.name} (n={each.jobs:,})"
-        parts = {part: round(seconds / length, 3) for part, seconds in each.parts.items()}
-        kinds.append({"kind": kind, **parts, "link": urlencode({"model": each.model})})
-        for seconds, job in each.slowest:
+    rows = []
+    for (model, instance_type), jobs in sorted(ordered.items(), key=lambda item: -len(item[1])):
+        name, parts = " · ".join(filter(None, (model, instance_type))), _parts([seconds for seconds, _ in jobs])
+        rows.append((name, f"{len(jobs):,}", *map(duration, parts.values())))
+        if len(kinds) == _MOST_KINDS:
+            continue
+        kind = f"{name} (n={len(jobs):,})"
+        in_unit = {part: round(seconds / length, 3) for part, seconds in parts.items()}
+        kinds.append({"kind": kind, **in_unit, "link": urlencode({"model": model})})
+        for seconds, job in jobs[: -_MOST_SLOWEST - 1 : -1]:
             place = {"kind": kind, "ran": round(seconds / length, 3), "time": duration(seconds)}
             slowest.append({**place, "job": job.state.name, "link": urlencode({"q": job.state.job})})
     words = "A bar holds half of the jobs; its long line is the median, the short one is what 95 % stay below; "
     words += "circles are the ten slowest."
-    header = ("trained model", "jobs", *(part.replace("_", " ") for part in spreads[0].parts))
-    rows = [(each.name, f"{each.jobs:,}", *map(duration, each.parts.values())) for each in spreads]
+    header = ("trained model", "jobs", *(part.replace("_", " ") for part in _PARTS))
     return Chart("run-times", words, {"kinds": kinds, "slowest": slowest}, {"unit": unit}, header, rows, len(kinds))
+
+
+def _parts(ordered: Sequence[float]) -> dict[str, float]:
+    between = quantiles(ordered, n=20, method="inclusive") if len(ordered) > 1 else [*ordered] * 19
+    twentieths = [ordered[0], *between, ordered[-1]]
+    return {name: twentieths[part] for name, part in _PARTS.items()}
 
 
 def _waits(figures: Figures) -> Chart | None:

@@ -13,12 +13,10 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata, resources
 from itertools import accumulate
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from markupsafe import Markup
@@ -27,19 +25,15 @@ from batchsubmit import __version__
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.core.states import LOG_GROUP, State
 from batchsubmit.report.charts import charts, specs
-from batchsubmit.report.headline import Headline, headline
 from batchsubmit.report.reasons import reason_of
-from batchsubmit.report.stats import Figures, model_name
-from batchsubmit.report.timeline import History, Timeline
-from batchsubmit.report.waits import Cause
+from batchsubmit.report.stats import Figures, Headline, headline, model_name
+from batchsubmit.report.timeline import Cause, Timeline
 from batchsubmit.schema.arns import parse_arn
 from batchsubmit.text import date_and_time, duration, share
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-MOST_LISTED = 150_000
-_MOST_RUNS = 50
 _COMPARED = 5
 _LEAST_SHARE = 0.008
 _BAR_ORDER = (
@@ -51,22 +45,18 @@ _BAR_ORDER = (
     State.UNKNOWN,
     State.CANCELLED,
 )
-_BAD = (State.REJECTED, State.FAILED, State.CANCELLED)
-_ALWAYS_LISTED = frozenset({State.UNKNOWN, *_BAD})
 _FATES = list(State)
-_Columns = dict[str, list[Any] | None]
 
 
 def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
     """The jobs for the page's script; texts that repeat are kept as numbers. Times are seconds after `base`.
 
-    Of very many jobs those without trouble are left out. Keys and ARNs are apart: they come last in the page.
+    Keys and ARNs are apart: they come last in the page.
     """
-    listed = [each for place, each in enumerate(figures.jobs) if place < MOST_LISTED or each[1] in _ALWAYS_LISTED]
     base, texts = math.floor(figures.begin), dict[str, list[str]]()
-    arns = [job.state.arn.rpartition("/") for job, _, _ in listed]
+    arns = [job.state.arn.rpartition("/") for job, _, _ in figures.jobs]
     ids = {
-        "key": [job.state.job for job, _, _ in listed],
+        "key": [job.state.job for job, _, _ in figures.jobs],
         "arn": [tail for _, _, tail in arns],
         "arn_head": _numbered(texts, "arn_head", (head + slash for head, slash, _ in arns)),
     }
@@ -75,42 +65,33 @@ def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
         "end": figures.end - base,
         "aliases": dict(names),
         "fates": _FATES,
-        "failed": [_FATES.index(fate) for fate in _BAD],
         "causes": list(Cause),
-        "columns": _columns(listed, base, texts),
+        "columns": _columns(figures, base, texts),
         "texts": texts,
     }
-    return {
-        "data": data,
-        "ids": ids,
-        "left_out": len(figures.jobs) - len(listed),
-        "accounts": sorted({(arn.account, arn.region) for arn in map(parse_arn, texts["arn_head"]) if any(arn)}),
-    }
+    accounts = sorted({(arn.account, arn.region) for arn in map(parse_arn, texts["arn_head"]) if any(arn)})
+    return {"data": data, "ids": ids, "accounts": accounts}
 
 
-def _columns(listed: Sequence[tuple[History, State, int | None]], base: int, texts: dict[str, list[str]]) -> _Columns:
+def _columns(figures: Figures, base: int, texts: dict[str, list[str]]) -> dict[str, list[Any]]:
     def times(column: Iterable[float | None], since: int = 0) -> list[float | None]:
         return [None if each is None else round(each - since, 1) for each in column]
 
-    jobs, states = [job for job, _, _ in listed], [job.state for job, _, _ in listed]
-    columns: _Columns = {
+    jobs, states = [job for job, _, _ in figures.jobs], [job.state for job, _, _ in figures.jobs]
+    return {
         "name": [state.name for state in states],
         "membership": _numbered(texts, "membership", (state.membership for state in states)),
         "model": _numbered(texts, "model", (model_name(state.trained_model) for state in states)),
         "instance": _numbered(texts, "instance", (job.instance_type for job in jobs)),
         "message": _numbered(texts, "message", (": ".join(filter(None, reason_of(state))) for state in states)),
-        "fate": [_FATES.index(fate) for _, fate, _ in listed],
-        "reason": [-1 if reason is None else reason for _, _, reason in listed],
+        "fate": [_FATES.index(fate) for _, fate, _ in figures.jobs],
+        "reason": [-1 if reason is None else reason for _, _, reason in figures.jobs],
         "attempts": [state.attempt for state in states],
-    }
-    may_be_empty: dict[str, list[float | None]] = {
         "intent": times((job.first_intent_at for job in jobs), base),
         "accepted": times((job.accepted_at for job in jobs), base),
         "ran": times(job.seconds for job in jobs),
         **{cause: times(job.waited[cause] for job in jobs) for cause in Cause},
     }
-    # A column that says nothing is one value, not a hundred thousand.
-    return columns | {name: column if any(column) else None for name, column in may_be_empty.items()}
 
 
 def _numbered(texts: dict[str, list[str]], name: str, column: Iterable[str]) -> list[int]:
@@ -168,12 +149,12 @@ def _templates() -> "Environment":
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.globals["version"] = __version__
     environment.filters |= {
         "share": lambda part: share(part, 1),
         "duration": duration,
         "moment": date_and_time,
         "quoted": shlex.quote,
-        "machine_time": lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
     return environment
 
@@ -184,8 +165,8 @@ def make_page(
     ledger: str,
     made_at: float,
     remarks: tuple[str, ...] = (),
-    names: Mapping[str, str] = MappingProxyType({}),
-    prices: Mapping[str, float] = MappingProxyType({}),
+    names: Mapping[str, str] = {},
+    prices: Mapping[str, float] = {},
     live: str = "",
 ) -> Page:
     """Gather all that a page has.
@@ -199,13 +180,10 @@ def make_page(
     drawn = {"config": specs()["config"], "specs": {name: chart.spec for name, chart in drawings.items()}}
     return Page(
         {
-            "version": __version__,
             "ledger": ledger,
             "remarks": remarks,
-            "runs": timeline.runs[-_MOST_RUNS:],
             "figures": figures,
             "headline": headline(figures),
-            "reasons": figures.reasons.most_frequent_first(),
             "bar": _bar(figures.counts),
             "charts": drawings,
             "chart_data": drawn,
@@ -284,15 +262,9 @@ class Night(NamedTuple):
     def of(cls, timeline: Timeline, name: str, now: float, prices: Mapping[str, float]) -> Self:
         """Sum up a ledger."""
         figures = Figures(timeline, now)
-        return cls(
-            name=name,
-            words=headline(figures),
-            began_at=figures.begin,
-            seconds=figures.end - figures.begin,
-            counts=figures.counts,
-            hours=sum(spent for _, spent, _ in figures.instance_hours(prices)),
-            cost=sum(cost or 0.0 for _, _, cost in figures.instance_hours(prices)),
-        )
+        spent = figures.instance_hours(prices)
+        hours, cost = sum(each for _, each, _ in spent), sum(usd or 0.0 for _, _, usd in spent)
+        return cls(name, headline(figures), figures.begin, figures.end - figures.begin, figures.counts, hours, cost)
 
     @property
     def failed(self) -> int:
@@ -306,7 +278,6 @@ def make_overview(folder: str, nights: Sequence[Night], live: str) -> str:
     style, script = _asset("page.css"), _asset("live.js")
     template = _templates().get_template("overview.html.j2")
     return template.render(
-        version=__version__,
         folder=folder,
         nights=newest_first,
         compared=newest_first[1 : 1 + _COMPARED],

@@ -5,10 +5,11 @@ It must not know jobs. Its times are made up, but always the same.
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from batchsubmit.sandbox.records import collaboration, wire_time
 from batchsubmit.sandbox.refusals import Operation, Refusal
 from batchsubmit.sandbox.settings import SandboxSettings
 
@@ -165,3 +166,14 @@ def _membership(identifier: str, owner: str, created_at: float) -> dict[str, Any
         "mlMemberAbilities": {"customMLMemberAbilities": ["CAN_RECEIVE_INFERENCE_OUTPUT"]},
         "paymentConfiguration": {"queryCompute": {"isResponsible": True}},
     }
+
+
+def wire_time(seconds: float) -> str:
+    """Return Unix seconds as the wire has them: ISO 8601 in UTC, with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@cache
+def collaboration(membership: str) -> str:
+    """Return the collaboration a membership belongs to: made up, and always the same."""
+    return str(uuid5(NAMESPACE_URL, membership))

@@ -8,6 +8,8 @@ names, members of the URI included, and valid.
 from bisect import bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count, islice
@@ -16,9 +18,8 @@ from random import Random
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from batchsubmit.sandbox.records import STARTING, USUAL_FAILURE, JobRecord, Status
 from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, LISTINGS, MEMBERSHIP_QUOTA, Operation, Refusal, over_quota
-from batchsubmit.sandbox.resources import CALLER, SandboxResources
+from batchsubmit.sandbox.resources import CALLER, SandboxResources, collaboration, wire_time
 from batchsubmit.sandbox.settings import SandboxSettings
 
 Request: TypeAlias = Mapping[str, Any]
@@ -29,23 +30,87 @@ ACCEPTED: Final = "accepted"
 PAGE_SIZE: Final = 100
 _LISTED_BY: Final = ("membershipIdentifier", "trainedModelArn", "trainedModelVersionIdentifier")
 _JOB_PATH: Final = "/trained-model-inference-job/"
+_LIMITED: Final = (Operation.START, Operation.GET, Operation.LIST)
 _CALLER_ARN: Final = "arn:aws:sts::111122223333:assumed-role/sandbox/session"
 
 
-class _TokenBucket:
-    """How AWS limits the calls of one operation: it begins full, refills evenly, and each call takes a token."""
+class Status(StrEnum):
+    """Where a job stands."""
 
-    def __init__(self) -> None:
-        self._tokens = inf
-        self._at = 0.0
+    CREATE_PENDING = "CREATE_PENDING"
+    CREATE_IN_PROGRESS = "CREATE_IN_PROGRESS"
+    CREATE_FAILED = "CREATE_FAILED"
+    ACTIVE = "ACTIVE"
+    CANCEL_IN_PROGRESS = "CANCEL_IN_PROGRESS"
+    INACTIVE = "INACTIVE"
 
-    def takes_token(self, now: float, per_second: float, burst: float) -> bool:
-        self._tokens = min(burst, self._tokens + (now - self._at) * per_second)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+
+_ENDED_BY_ITSELF: Final = frozenset({Status.ACTIVE, Status.CREATE_FAILED})
+_STARTING: Final = frozenset({Status.CREATE_PENDING, Status.CREATE_IN_PROGRESS})
+
+_USUAL_FAILURE: Final = "The inference container exited with a non-zero status (sandbox)."
+_SUMMARIZED: Final = (
+    "membershipIdentifier",
+    "name",
+    "trainedModelArn",
+    "configuredModelAlgorithmAssociationArn",
+    "trainedModelVersionIdentifier",
+    "outputConfiguration",
+    "description",
+    "mlModelInferencePayerAccountId",
+)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class JobRecord:
+    """A job as the service keeps it. Times are Unix seconds."""
+
+    job_id: str
+    arn: str
+    membership: str
+    account: str
+    name: str
+    request: Mapping[str, Any]
+    """The accepted request, without the members that are null."""
+    created_at: float
+    updated_at: float
+    status: Status = Status.CREATE_PENDING
+    run_seconds: float = 0.0
+    failure_message: str = _USUAL_FAILURE
+    unpublished: str = ""
+    """Why the job's logs and metrics are not published; empty where they are."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The job's tags."""
+        tags: dict[str, str] = self.request.get("tags", {})
+        return tags
+
+    def summary(self) -> dict[str, object]:
+        """Return the job as List shows it."""
+        shown = {name: self.request[name] for name in _SUMMARIZED if name in self.request}
+        return shown | {"collaborationIdentifier": collaboration(self.membership)} | self._progress()
+
+    def detail(self) -> dict[str, object]:
+        """Return the job as Get shows it."""
+        shown = dict(self.request) | self._progress()
+        if self.status is Status.CREATE_FAILED:
+            shown["statusDetails"] = {"statusCode": "INTERNAL_ERROR", "message": self.failure_message}
+        return shown
+
+    def _progress(self) -> dict[str, object]:
+        shown: dict[str, object] = {
+            "trainedModelInferenceJobArn": self.arn,
+            "status": self.status.value,
+            "createTime": wire_time(self.created_at),
+            "updateTime": wire_time(self.updated_at),
+        }
+        if self.status in _ENDED_BY_ITSELF:
+            published = "PUBLISH_FAILED" if self.unpublished else "PUBLISH_SUCCEEDED"
+            shown |= {"metricsStatus": published, "logsStatus": published}
+            if self.unpublished:
+                shown |= {"metricsStatusDetails": self.unpublished, "logsStatusDetails": self.unpublished}
+        return shown
 
 
 class SandboxService:
@@ -77,8 +142,7 @@ class SandboxService:
         """Held slots by membership, and by account."""
         self.calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """Calls by operation and outcome: `accepted`, an error code, or `cut` for no answer."""
-        limited = (Operation.START, Operation.GET, Operation.LIST)
-        self._buckets: dict[str, _TokenBucket] = {operation: _TokenBucket() for operation in limited}
+        self._call_tokens: dict[str, tuple[float, float]] = {}  # by operation, with the time of the last call
         self._operations: Mapping[str, Callable[[Request], Reply]] = {
             Operation.START: self.start,
             Operation.GET: lambda request: self._find(request).detail(),
@@ -105,13 +169,21 @@ class SandboxService:
         return reply
 
     def throttle(self, operation: str) -> None:
-        """Let a call of an operation through or raise `Refusal`: asked before `call`, and only over HTTP."""
-        settings = self.settings
+        """Let a call of an operation through or raise `Refusal`: asked before `call`, and only over HTTP.
+
+        Each operation has a bucket of tokens, as with AWS: it begins full and refills evenly, and a call takes one.
+        """
+        settings, now = self.settings, self._advance()
         per_second, burst = settings.reads_per_second, max(settings.reads_per_second, 1.0)
         if operation == Operation.START:
             per_second, burst = settings.starts_per_second, float(settings.start_burst)
-        bucket = self._buckets.get(operation)
-        if bucket and per_second and not bucket.takes_token(self._advance(), per_second, burst):
+        if operation not in _LIMITED or not per_second:
+            return
+        left, at = self._call_tokens.get(operation, (inf, now))
+        left = min(burst, left + (now - at) * per_second)
+        is_limited = left < 1
+        self._call_tokens[operation] = (left if is_limited else left - 1), now
+        if is_limited:
             raise Refusal("ThrottlingException", "Rate exceeded")
 
     def start(self, request: Request) -> Reply:
@@ -148,7 +220,7 @@ class SandboxService:
         else:
             job.run_seconds = drawn.lognormvariate(log(mean) - sigma * sigma / 2, sigma) if mean and sigma else mean
         failing = drawn.random() < settings.failure_probability or job.name in settings.failing_names
-        job.failure_message = settings.failure_messages.get(job.name, USUAL_FAILURE)
+        job.failure_message = settings.failure_messages.get(job.name, _USUAL_FAILURE)
         job.unpublished = settings.unpublished
         runs_at = job.created_at + settings.pending_seconds
         self._plan(job, runs_at, Status.CREATE_IN_PROGRESS)
@@ -203,7 +275,7 @@ class SandboxService:
     def cancel(self, request: Request) -> Reply:
         """CancelTrainedModelInferenceJob, uncounted. Cancelling what is being cancelled already changes nothing."""
         job = self._find(request)
-        if job.status in STARTING:
+        if job.status in _STARTING:
             job.status, job.updated_at = Status.CANCEL_IN_PROGRESS, self._latest
             self._plan(job, self._latest + self.settings.cancel_seconds, Status.INACTIVE)
         elif job.status is not Status.CANCEL_IN_PROGRESS:
@@ -229,7 +301,7 @@ class SandboxService:
         """Return when a running job changes next, in Unix seconds; None if none runs."""
         while self._due:
             at, _, status, job = self._due[0]
-            if job.status in STARTING or status is Status.INACTIVE:
+            if job.status in _STARTING or status is Status.INACTIVE:
                 return at
             heappop(self._due)  # void, for the job was cancelled
         return None

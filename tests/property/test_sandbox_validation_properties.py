@@ -37,8 +37,8 @@ from batchsubmit.core.jobs import KEY_TAG, Accepted, Job
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.sandbox import Faults, SandboxService, SandboxSettings
-from batchsubmit.sandbox.http import Exchange, HttpAnswer
 from batchsubmit.sandbox.refusals import Operation
+from batchsubmit.sandbox.server import Exchange, HttpAnswer
 from batchsubmit.sandbox.validation import Call, RequestValidator
 from batchsubmit.schema import Fault, RequestChecker, without_nulls
 from batchsubmit.schema.model import (

@@ -21,8 +21,7 @@ from batchsubmit.report.export import (
     write_jsonl,
     write_parquet,
 )
-from batchsubmit.report.timeline import Timeline
-from batchsubmit.report.waits import Cause
+from batchsubmit.report.timeline import Cause, Timeline
 
 
 def unguarded(text: str) -> str:

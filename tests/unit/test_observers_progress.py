@@ -135,9 +135,9 @@ def test_a_tally_counts_each_event_and_judges_after_each_decision() -> None:
         Refused(**JOB, code="ThrottlingException", cause=RefusalCause.THROTTLED, attempt=1),
         JobSubmitted(**JOB, arn="a", attempt=1, via="start"),
         JobRejected(**JOB, code="c", message="", attempt=1),
-        JobUnknown(**JOB, reason="r", attempt=1),
         JobFinished(**JOB, arn="a", status="ACTIVE", message=""),
         JobFinished(**JOB, arn="a", status="CREATE_FAILED", message=""),
+        JobUnknown(**JOB, reason="r", attempt=1),
     ]
     for event in events:
         tally.saw(event)

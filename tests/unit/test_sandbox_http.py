@@ -8,9 +8,8 @@ import pytest
 
 from batchsubmit.sandbox import FaultPlan, Faults, SandboxService, SandboxSettings
 from batchsubmit.sandbox.faults import InjectedFault, ScriptedFault
-from batchsubmit.sandbox.http import Exchange, HttpAnswer
 from batchsubmit.sandbox.refusals import Operation
-from batchsubmit.sandbox.server import administer
+from batchsubmit.sandbox.server import Exchange, HttpAnswer, administer
 from batchsubmit.sandbox.validation import Call
 
 MEMBERSHIP = "11111111-2222-3333-4444-555555555555"

@@ -8,8 +8,8 @@ from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
 from batchsubmit.core.jobs import Share
 from batchsubmit.core.states import Retry, State
-from batchsubmit.report.headline import STOPS, headline
-from batchsubmit.report.stats import Figures
+from batchsubmit.report.charts import charts
+from batchsubmit.report.stats import STOPS, Figures, headline
 from batchsubmit.report.timeline import (
     RunSpan,
     Timeline,
@@ -93,12 +93,12 @@ def runs_that_learned(*quotas: tuple[str, int]) -> list[RunSpan]:
     ("quotas", "steps"),
     [
         ([], []),
-        ([("", 10)], [10]),
-        ([("", 10), ("", 20)], [10, 20]),
+        ([("account", 10)], [10]),
+        ([("account", 10), ("account", 20)], [10, 20]),
         ([(MEMBERSHIPS[0], 5)], []),
         ([(MEMBERSHIPS[0], 5), (MEMBERSHIPS[1], 5)], [10]),
-        ([(MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2), ("", 10)], [4]),
-        ([("", 3), (MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2)], [3]),
+        ([(MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2), ("account", 10)], [4]),
+        ([("account", 3), (MEMBERSHIPS[0], 2), (MEMBERSHIPS[1], 2)], [3]),
     ],
 )
 def test_the_quota_is_the_narrowest_that_is_known(quotas: list[tuple[str, int]], steps: list[int]) -> None:
@@ -158,9 +158,9 @@ def test_slot_use_is_judged_by_the_quota_that_was_learned(story: Story) -> None:
 
 def test_durations_are_summed_up_by_model(story: Story) -> None:
     """Shortest, median, longest."""
-    (spread,) = figures_of(story).spreads()
-    assert (spread.name, spread.model, spread.jobs) == ("churn-v3", "churn-v3", 2)
-    assert set(spread.parts.values()) == {10}
+    (run_times,) = (chart for chart in charts(figures_of(story), {}) if chart.name == "run-times")
+    assert run_times.rows == [("churn-v3", "2", *["10 s"] * 6)]
+    assert [(each["kind"], each["median"]) for each in run_times.data["kinds"]] == [("churn-v3 (n=2)", 10)]
 
 
 def test_while_it_runs_it_says_what_is_left_at_which_pace_and_the_one_estimate_of_its_end(story: Story) -> None:
@@ -208,7 +208,7 @@ def test_when_all_would_have_finished_is_not_said_where_no_job_was_seen_to_end()
 def test_several_quotas_learned_at_once_are_one_step() -> None:
     """Else a line falls from the memberships' sum to the account's at the same moment."""
     (run,) = runs_that_learned(("a", 5))
-    run.quotas |= {"b": 5, "": 7}
+    run.quotas |= {"b": 5, "account": 7}
     assert quota_steps([run], ["a", "b"]) == [(0.0, 7)]
 
 

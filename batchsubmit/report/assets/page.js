@@ -16,8 +16,9 @@ const start = () => {
   const PAGE_ROWS = 50;
   const data = JSON.parse(get("data").textContent);
   const { columns, texts, fates, causes, base } = data;
+  const BAD = ["rejected", "failed", "cancelled"].map((name) => fates.indexOf(name));
   const count = columns.name.length;
-  const seconds = (name, row) => (columns[name] === null ? null : columns[name][row]);
+  const seconds = (name, row) => columns[name][row];
   // Keys and ARNs are the last in the page, so that the table does not wait for them.
   let kept = null;
   const ids = () => (kept ??= document.readyState === "loading" ? null : JSON.parse(get("ids").textContent));
@@ -78,7 +79,7 @@ const start = () => {
       if (given(name)) tests.push((row) => column[row] === wanted);
     }
     if (given("reason")) tests.push((row) => columns.reason[row] === Number(given("reason")));
-    const states = given("state") === "bad" ? data.failed : [fates.indexOf(given("state"))];
+    const states = given("state") === "bad" ? BAD : [fates.indexOf(given("state"))];
     if (given("state")) tests.push((row) => states.includes(columns.fate[row]));
     const [from, to] = span();
     if (from !== null) tests.push((row) => began(row) !== null && ended(row) >= from && began(row) <= to);
@@ -231,7 +232,7 @@ const start = () => {
       get(id).append(option);
     };
     names.forEach((name, number) => add(name, data.aliases[name] ?? name, counts[number]));
-    if (id === "state") add("bad", "failed, rejected or cancelled", data.failed.reduce((sum, number) => sum + counts[number], 0));
+    if (id === "state") add("bad", "failed, rejected or cancelled", BAD.reduce((sum, number) => sum + counts[number], 0));
     get(id).addEventListener("change", (event) => filter({ [id]: event.target.value }));
   };
 
