@@ -1,7 +1,7 @@
 """Counts a worker's life for Prometheus: what happened, as an observer; what is now, read when someone scrapes.
 
-Needs the extra `metrics`. The registry is this object's own, so that two workers in one process share nothing. What
-HTTP is stands elsewhere.
+Needs the extra `metrics`. The registry is this object's own, so that two workers in one process share nothing. Every
+label has a bound on its values: a code or a membership beyond it is counted as `other`. What HTTP is stands elsewhere.
 """
 
 import time
@@ -17,6 +17,10 @@ from batchsubmit import __version__
 from batchsubmit.core import jobs
 from batchsubmit.core.states import State
 from batchsubmit.observers.base import Observer, Readings
+
+OTHER = "other"
+MOST_CODES = 40
+"""The service's model has a dozen codes for our calls; whatever answers in its place may have any."""
 
 _LEDGER_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _ATTEMPT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
@@ -61,6 +65,7 @@ class Metrics(Collector, Observer):
         self.registry = registry = CollectorRegistry()
         self._monotonic = monotonic
         self._sent_at: dict[str, float] = {}
+        self._codes: set[str] = set()
         self._read = read
         registry.register(self)
         ProcessCollector(registry=registry)
@@ -111,8 +116,9 @@ class Metrics(Collector, Observer):
             self._attempt_seconds.observe(self._monotonic() - began)
 
     def _count(self, name: str, *values: str) -> None:
-        counter = self._counters[name]
-        (counter.labels(*values) if values else counter).inc()
+        labels = _COUNTERS[name][2]
+        bounded = [self._bounded(*each) for each in zip(labels, values, strict=True)]
+        (self._counters[name].labels(*bounded) if bounded else self._counters[name]).inc()
 
     def rate_cut(self, per_second: float) -> None:
         """Count that the service throttled; the rate itself is read at the scrape."""
@@ -127,3 +133,11 @@ class Metrics(Collector, Observer):
         """All metrics in the format that the scraper accepts, and that format's content type."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
+
+    def _bounded(self, label: str, value: str) -> str:
+        """Of codes the first ones only, so that no answer can make the number of series grow without end."""
+        if label not in {"code", "status"}:
+            return value
+        if len(self._codes) < MOST_CODES:
+            self._codes.add(value)
+        return value if value in self._codes else OTHER

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from batchsubmit.core.jobs import Absent, Intent, JobFinished, JobRejected, JobSubmitted, JobUnknown, Refused, Stamp
 from batchsubmit.observers.base import Readings
-from batchsubmit.observers.metrics import Metrics
+from batchsubmit.observers.metrics import MOST_CODES, Metrics
 
 SECTION = section(PAGES["metrics"], "Metrics")
 STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
@@ -43,3 +43,8 @@ def test_the_table_of_metrics_is_what_a_scrape_shows() -> None:
     documented = {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert len(documented) == len(rows)
     assert documented == scraped()
+
+
+def test_the_bounds_on_series_are_the_documented_ones() -> None:
+    """The number in the text is that of the code."""
+    assert f"At most {MOST_CODES} codes" in SECTION

@@ -1,4 +1,4 @@
-"""What a worker counts for Prometheus: the right series move."""
+"""What a worker counts for Prometheus: the right series move, and none can grow without end."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,7 +16,7 @@ from batchsubmit.core.jobs import (
     Stamp,
 )
 from batchsubmit.observers.base import Readings
-from batchsubmit.observers.metrics import Metrics
+from batchsubmit.observers.metrics import MOST_CODES, Metrics
 
 STAMP: Stamp = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 INTENT = Intent(**STAMP, attempt=1, trained_model="t")
@@ -136,6 +136,15 @@ def test_gauges_show_the_moment_of_the_scrape(watched: Watched) -> None:
     assert watched.value("oldest_message_age_seconds") == 12.5
     assert watched.value("draining") == 1
     assert watched.value("jobs_unknown") == 0
+
+
+def test_however_many_codes_come_the_series_are_bounded(watched: Watched) -> None:
+    """The many beyond the bound are one series, and none is lost."""
+    for number in range(MOST_CODES + 10):
+        watched.metrics.saw(Refused(**STAMP, code=f"Code{number}", attempt=1))
+    series = watched.values("attempts_refused_total", "code")
+    assert len(series) == MOST_CODES + 1
+    assert series["other"] == 10
 
 
 def test_two_workers_in_one_process_share_nothing(watched: Watched) -> None:
