@@ -6,6 +6,7 @@ that stand in the page until its script has run, and stay without one. A datum's
 """
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,11 +22,14 @@ from markupsafe import Markup
 
 from batchsubmit.core.states import State
 from batchsubmit.report.stats import Figures
-from batchsubmit.report.timeline import Cause, SlotTimes, mean_running, peak_running, quota_steps
+from batchsubmit.report.timeline import SlotTimes, mean_running, peak_running, quota_steps
+from batchsubmit.report.waits import Cause
 from batchsubmit.text import counted, date_and_time, duration, share
 
 Data = list[dict[str, Any]]
 _PICTURE_WIDTH = 860
+_MOST_PICTURED = 4_000
+"""Rows of data above which a chart has no picture: the script draws it, and its table says the same."""
 _MOST_MARKS, _MOST_REASONS, _MOST_KINDS, _SLICES = 150, 12, 20, 60
 _MOST_SLOWEST = 10
 _PARTS = {"shortest": 0, "quarter": 5, "median": 10, "three_quarters": 15, "p95": 19, "longest": 20}
@@ -72,8 +76,8 @@ class Chart:
 
     @property
     def picture(self) -> Markup:
-        """The drawing as SVG; empty where only the script knows the data."""
-        if not any(self.data.values()):
+        """The drawing as SVG; empty where it would be very large, or only the script knows the data."""
+        if not 0 < sum(map(len, self.data.values())) <= _MOST_PICTURED:
             return Markup()
         import vl_convert  # noqa: PLC0415 (slow to import, and a live page has no pictures)
 
@@ -198,11 +202,12 @@ def _heat_map(figures: Figures, names: Mapping[str, str]) -> Chart | None:
     ordered = sorted(figures.lanes.items(), key=lambda item: (-waiting[item[0]], -len(item[1].accepted)))
     if len(ordered) <= 1:
         return None
+    begins = Counter(name[:8] for name, _ in ordered)
     limits = figures.timeline.work.quotas
     cells: Data = []
     rows = []
     for name, lane in ordered:
-        label = names.get(name, name[:8])
+        label = names.get(name) or (name[:8] if begins[name[:8]] == 1 else name)
         means = mean_running(lane, edges)
         same = {"membership": label, "link": urlencode({"membership": name})}
         limit = limits.get(name) or max(means) or 1.0

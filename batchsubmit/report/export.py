@@ -19,7 +19,8 @@ from batchsubmit.clock import timestamp
 from batchsubmit.core.states import State, is_good_end
 from batchsubmit.errors import UsageError
 from batchsubmit.report.reasons import reason_of
-from batchsubmit.report.timeline import Cause, History, Timeline
+from batchsubmit.report.timeline import History, Timeline
+from batchsubmit.report.waits import Cause
 from batchsubmit.schema.arns import parse_arn
 
 Value = str | int | float | datetime | tuple[str, ...] | None

@@ -25,15 +25,19 @@ from batchsubmit import __version__
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.core.states import LOG_GROUP, State
 from batchsubmit.report.charts import charts, specs
+from batchsubmit.report.headline import Headline, headline
 from batchsubmit.report.reasons import reason_of
-from batchsubmit.report.stats import Figures, Headline, headline, model_name
-from batchsubmit.report.timeline import Cause, Timeline
+from batchsubmit.report.stats import Figures, ReportedJob, model_name
+from batchsubmit.report.timeline import Timeline
+from batchsubmit.report.waits import Cause
 from batchsubmit.schema.arns import parse_arn
 from batchsubmit.text import date_and_time, duration, share
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+MOST_LISTED = 150_000
+"""Jobs in a page's table, beside those in trouble: more of them make it too large to open."""
 _COMPARED = 5
 _LEAST_SHARE = 0.008
 _BAR_ORDER = (
@@ -45,18 +49,20 @@ _BAR_ORDER = (
     State.UNKNOWN,
     State.CANCELLED,
 )
+_ALWAYS_LISTED = frozenset({State.UNKNOWN, State.REJECTED, State.FAILED, State.CANCELLED})
 _FATES = list(State)
 
 
 def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
     """The jobs for the page's script; texts that repeat are kept as numbers. Times are seconds after `base`.
 
-    Keys and ARNs are apart: they come last in the page.
+    Of very many jobs those without trouble are left out. Keys and ARNs are apart: they come last in the page.
     """
+    listed = [each for place, each in enumerate(figures.jobs) if place < MOST_LISTED or each[1] in _ALWAYS_LISTED]
     base, texts = math.floor(figures.begin), dict[str, list[str]]()
-    arns = [job.state.arn.rpartition("/") for job, _, _ in figures.jobs]
+    arns = [job.state.arn.rpartition("/") for job, _, _ in listed]
     ids = {
-        "key": [job.state.job for job, _, _ in figures.jobs],
+        "key": [job.state.job for job, _, _ in listed],
         "arn": [tail for _, _, tail in arns],
         "arn_head": _numbered(texts, "arn_head", (head + slash for head, slash, _ in arns)),
     }
@@ -66,26 +72,26 @@ def _job_table(figures: Figures, names: Mapping[str, str]) -> dict[str, Any]:
         "aliases": dict(names),
         "fates": _FATES,
         "causes": list(Cause),
-        "columns": _columns(figures, base, texts),
+        "columns": _columns(listed, base, texts),
         "texts": texts,
     }
     accounts = sorted({(arn.account, arn.region) for arn in map(parse_arn, texts["arn_head"]) if any(arn)})
-    return {"data": data, "ids": ids, "accounts": accounts}
+    return {"data": data, "ids": ids, "left_out": len(figures.jobs) - len(listed), "accounts": accounts}
 
 
-def _columns(figures: Figures, base: int, texts: dict[str, list[str]]) -> dict[str, list[Any]]:
+def _columns(listed: list[ReportedJob], base: int, texts: dict[str, list[str]]) -> dict[str, list[Any]]:
     def times(column: Iterable[float | None], since: int = 0) -> list[float | None]:
         return [None if each is None else round(each - since, 1) for each in column]
 
-    jobs, states = [job for job, _, _ in figures.jobs], [job.state for job, _, _ in figures.jobs]
+    jobs, states = [job for job, _, _ in listed], [job.state for job, _, _ in listed]
     return {
         "name": [state.name for state in states],
         "membership": _numbered(texts, "membership", (state.membership for state in states)),
         "model": _numbered(texts, "model", (model_name(state.trained_model) for state in states)),
         "instance": _numbered(texts, "instance", (job.instance_type for job in jobs)),
         "message": _numbered(texts, "message", (": ".join(filter(None, reason_of(state))) for state in states)),
-        "fate": [_FATES.index(fate) for _, fate, _ in figures.jobs],
-        "reason": [-1 if reason is None else reason for _, _, reason in figures.jobs],
+        "fate": [_FATES.index(fate) for _, fate, _ in listed],
+        "reason": [-1 if reason is None else reason for _, _, reason in listed],
         "attempts": [state.attempt for state in states],
         "intent": times((job.first_intent_at for job in jobs), base),
         "accepted": times((job.accepted_at for job in jobs), base),
@@ -262,9 +268,15 @@ class Night(NamedTuple):
     def of(cls, timeline: Timeline, name: str, now: float, prices: Mapping[str, float]) -> Self:
         """Sum up a ledger."""
         figures = Figures(timeline, now)
-        spent = figures.instance_hours(prices)
-        hours, cost = sum(each for _, each, _ in spent), sum(usd or 0.0 for _, _, usd in spent)
-        return cls(name, headline(figures), figures.begin, figures.end - figures.begin, figures.counts, hours, cost)
+        return cls(
+            name=name,
+            words=headline(figures),
+            began_at=figures.begin,
+            seconds=figures.end - figures.begin,
+            counts=figures.counts,
+            hours=sum(spent for _, spent, _ in figures.instance_hours(prices)),
+            cost=sum(cost or 0.0 for _, _, cost in figures.instance_hours(prices)),
+        )
 
     @property
     def failed(self) -> int:

@@ -21,7 +21,8 @@ from batchsubmit.report.export import (
     write_jsonl,
     write_parquet,
 )
-from batchsubmit.report.timeline import Cause, Timeline
+from batchsubmit.report.timeline import Timeline
+from batchsubmit.report.waits import Cause
 
 
 def unguarded(text: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from sample_ledgers import HOSTILE, Night, Story
 
 from batchsubmit.core.states import State
+from batchsubmit.report import page as report_page
 from batchsubmit.report.charts import specs
 from batchsubmit.report.page import library, make_page
 from batchsubmit.report.timeline import Timeline
@@ -205,6 +206,17 @@ def test_the_table_s_data_is_all_jobs_as_the_ledger_has_them() -> None:
         assert texts["arn_head"][columns["arn_head"][row]] + columns["arn"][row] == state.arn  # type: ignore[index]
         assert texts["membership"][columns["membership"][row]] == state.membership  # type: ignore[index]
     assert set(columns["retry"]) == {0}  # type: ignore[index]
+
+
+def test_of_very_many_jobs_those_in_trouble_are_listed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the page says how many are not."""
+    monkeypatch.setattr(report_page, "MOST_LISTED", 50)
+    page = page_of(Night(jobs=400).events())
+    columns = data_of(page)["columns"]
+    troubled = list(columns["fate"][50:])  # type: ignore[index]
+    assert troubled
+    assert set(troubled) <= {0, 1, 2}
+    assert f"{400 - len(columns['fate'])} jobs without trouble are left out" in page  # type: ignore[index]
 
 
 @pytest.mark.parametrize("until", [None, 0.0, 1.0, 100.0, 3000.0])

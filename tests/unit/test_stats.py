@@ -9,7 +9,8 @@ from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 from batchsubmit.core.jobs import Share
 from batchsubmit.core.states import Retry, State
 from batchsubmit.report.charts import charts
-from batchsubmit.report.stats import STOPS, Figures, headline
+from batchsubmit.report.headline import STOPS, headline
+from batchsubmit.report.stats import Figures
 from batchsubmit.report.timeline import (
     RunSpan,
     Timeline,

@@ -6,7 +6,8 @@ from sample_ledgers import MEMBERSHIPS, Night, Story
 from batchsubmit.core.jobs import Duplicate, JobSubmitted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Phase
-from batchsubmit.report.timeline import Cause, History, Timeline
+from batchsubmit.report.timeline import History, Timeline
+from batchsubmit.report.waits import Cause
 
 
 def told(story: Story) -> dict[str, History]:
