@@ -17,18 +17,22 @@ from batchsubmit.config import ForeignArns, Settings, SubmitSettings
 from batchsubmit.core.jobs import INVALID_ROW, JobRejected, ResultPlace, job_digest, key_text, results_place
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.csv_reader import CsvReader
-from batchsubmit.manifest.defaults import Defaults, odd_values
+from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
-from batchsubmit.manifest.rows import PRIORITY, ProblemGroups, Reader, Row
+from batchsubmit.manifest.rows import PRIORITY, Reader, Row
 from batchsubmit.outputs.templates import expand, placeholders_at
 from batchsubmit.schema import Fault, Part, Problem, RequestChecker, without_nulls
 from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in, text_at
+from batchsubmit.schema.spreadsheets import odd_values
 from batchsubmit.schema.wording import shown
 from batchsubmit.text import quoted
 
 MAX_PROBLEMS = 100
+SHOWN_OF_A_KIND = 3
+MOST_KINDS = 20
+_DIFFERS_BY_ROW = re.compile(r"'[^']*'|\d+")
 _REMEMBERED_PARTS = 1024
 _ROWS_BETWEEN_STOPS = 1000  # some ten milliseconds
 _PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
@@ -62,6 +66,51 @@ class Terms:
     def run(self) -> dict[str, str]:
         """The place-holders of defaults that are the same in all rows."""
         return {**self.moment, "batch": self.batch}
+
+
+@dataclass(slots=True)
+class Kind:
+    """Problems that are alike: the first few of them, and how many there are."""
+
+    first: list[Problem] = field(default_factory=list)
+    count: int = 0
+
+
+@dataclass(slots=True)
+class ProblemGroups:
+    """The kinds of problem of a manifest, as they are met; past `MOST_KINDS`, they are only counted."""
+
+    kinds: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
+    others: int = 0
+
+    def add(self, problem: Problem) -> None:
+        """Take a problem to those that it is like."""
+        words = (problem.path, _DIFFERS_BY_ROW.sub("", problem.wrong), _DIFFERS_BY_ROW.sub("", problem.right))
+        if words not in self.kinds and len(self.kinds) == MOST_KINDS:
+            self.others += 1
+            return
+        kind = self.kinds.setdefault(words, Kind())
+        kind.count += 1
+        if len(kind.first) <= SHOWN_OF_A_KIND:
+            kind.first.append(problem)
+
+    def drop(self, beginning: str) -> None:
+        """Forget the kinds whose words begin so."""
+        self.kinds = {words: kind for words, kind in self.kinds.items() if not words[1].startswith(beginning)}
+
+    def warnings(self) -> tuple[Problem, ...]:
+        """Give each kind once: its first row and how many there are."""
+        return tuple(replace(kind.first[0], count=kind.count) for kind in self.kinds.values())
+
+    def lines(self) -> list[str]:
+        """Tell the first few of each kind, and how many more are like them."""
+        lines: list[str] = []
+        for kind in self.kinds.values():
+            shown = list(map(str, kind.first))
+            if kind.count > len(shown):  # a line that says "1 more" would take the place of that one
+                shown[SHOWN_OF_A_KIND:] = [f"  ... and {kind.count - SHOWN_OF_A_KIND:,} more like it"]
+            lines += shown
+        return [*lines, f"... and {self.others:,} more of other kinds"] if self.others else lines
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ braces. Only names are looked up: a placeholder is no expression, and nothing of
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from batchsubmit.schema import Fault, JsonError, Part, RequestChecker
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, find_place, names_columns
 from batchsubmit.schema.model import MapOf
-from batchsubmit.schema.wording import NO_VALUES, no_value, shown, shown_path
+from batchsubmit.schema.spreadsheets import NO_VALUES, no_value
 
 HEADER_AGAIN = Fault(path="", wrong="is the header again", right="remove this line")
 """What is wrong with a record that repeats the header, as when files with headers were joined."""
@@ -220,44 +220,6 @@ def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
             yield from _texts(item, name)
     elif value is not None:
         yield name, str(value)
-
-
-_AS_TEXT = "if it is not meant, write the name again, and format the column as text in the spreadsheet"
-_MONTH = (
-    "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:tember)?|oct(?:ober)?|"
-    "nov(?:ember)?|dec(?:ember)?)"
-)
-_MONTHS = frozenset(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])
-_OF_A_SPREADSHEET = re.compile(
-    r"(?P<date>\d{1,4}([-./])\d{1,2}\2\d{1,4}(?: \d{1,2}:\d\d(?::\d\d)?)?"
-    rf"|\d{{1,2}}[- .]{{1,2}}{_MONTH}(?:[- ]\d{{2,4}})?|{_MONTH}[- ]\d{{1,4}})"
-    r"|(?P<number>\d[.,]\d+e\+\d+)|(?P<narrow>#+\s*)",
-    re.IGNORECASE | re.ASCII,
-)
-_WHAT_A_SPREADSHEET_DOES = {
-    "date": "is a date: a spreadsheet makes one of what looks like it (1-2, may 3)",
-    "number": "is a number as a spreadsheet shortens it, and the digits are lost",
-    "narrow": "is what a spreadsheet shows in a column that is too narrow",
-}
-
-
-def odd_values(request: Mapping[str, Any], variables: Mapping[str, str]) -> Sequence[Fault]:
-    """Find what may not be meant in a good row: words for "nothing", a name with white space or from a spreadsheet."""
-    name = request["name"]
-    environment, tags = request.get("environment") or {}, request.get("tags") or {}
-    description = request.get("description")
-    found = []
-    if name != name.strip():
-        right = "remove it where it is not meant: with it, the job is another one"
-        found.append(Fault(path="name", wrong="has white space at its ends", right=right))
-    if (name[0] in "0123456789#" or name[:3].lower() in _MONTHS) and (made := _OF_A_SPREADSHEET.fullmatch(name)):
-        wrong = f"{shown(name)} {_WHAT_A_SPREADSHEET_DOES[str(made.lastgroup)]}"
-        found.append(Fault(path="name", wrong=wrong, right=_AS_TEXT))
-    if not NO_VALUES.isdisjoint((description, *environment.values(), *tags.values(), *variables.values())):
-        maps = {"": {"description": description}, "environment.": environment, "tags.": tags, "var.": variables}
-        flat = {above + key: value for above, values in maps.items() for key, value in values.items()}
-        found += [no_value(shown_path(path), value) for path, value in flat.items() if value in NO_VALUES]
-    return found
 
 
 def complete(

@@ -1,8 +1,6 @@
 """What readers of manifests give: rows, and the problems in them."""
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -59,53 +57,3 @@ class Reader:
         """Make a problem of what is wrong with the row at a line (and an offset); without a column, at its member's."""
         del offset
         return Problem.of(fault, label=self._spooled.label, line=line, column=column or 1)
-
-
-SHOWN_OF_A_KIND = 3
-MOST_KINDS = 20
-_DIFFERS_BY_ROW = re.compile(r"'[^']*'|\d+")
-
-
-@dataclass(slots=True)
-class Kind:
-    """Problems that are alike: the first few of them, and how many there are."""
-
-    first: list[Problem] = field(default_factory=list)
-    count: int = 0
-
-
-@dataclass(slots=True)
-class ProblemGroups:
-    """The kinds of problem of a manifest, as they are met; past `MOST_KINDS`, they are only counted."""
-
-    kinds: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
-    others: int = 0
-
-    def add(self, problem: Problem) -> None:
-        """Take a problem to those that it is like."""
-        words = (problem.path, _DIFFERS_BY_ROW.sub("", problem.wrong), _DIFFERS_BY_ROW.sub("", problem.right))
-        if words not in self.kinds and len(self.kinds) == MOST_KINDS:
-            self.others += 1
-            return
-        kind = self.kinds.setdefault(words, Kind())
-        kind.count += 1
-        if len(kind.first) <= SHOWN_OF_A_KIND:
-            kind.first.append(problem)
-
-    def drop(self, beginning: str) -> None:
-        """Forget the kinds whose words begin so."""
-        self.kinds = {words: kind for words, kind in self.kinds.items() if not words[1].startswith(beginning)}
-
-    def warnings(self) -> tuple[Problem, ...]:
-        """Give each kind once: its first row and how many there are."""
-        return tuple(replace(kind.first[0], count=kind.count) for kind in self.kinds.values())
-
-    def lines(self) -> list[str]:
-        """Tell the first few of each kind, and how many more are like them."""
-        lines: list[str] = []
-        for kind in self.kinds.values():
-            shown = list(map(str, kind.first))
-            if kind.count > len(shown):  # a line that says "1 more" would take the place of that one
-                shown[SHOWN_OF_A_KIND:] = [f"  ... and {kind.count - SHOWN_OF_A_KIND:,} more like it"]
-            lines += shown
-        return [*lines, f"... and {self.others:,} more of other kinds"] if self.others else lines

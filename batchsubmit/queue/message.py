@@ -16,10 +16,11 @@ from batchsubmit.config import ForeignArns, checked_text
 from batchsubmit.core.jobs import Job, JobRejected, job_digest, key_text
 from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
-from batchsubmit.manifest.defaults import Defaults, complete, odd_values
+from batchsubmit.manifest.defaults import Defaults, complete
 from batchsubmit.manifest.jsonl_reader import take_variables
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.arns import foreign_arns, text_at
+from batchsubmit.schema.spreadsheets import odd_values
 from batchsubmit.schema.wording import described
 
 KEY_ATTRIBUTE = "batchsubmit-key"

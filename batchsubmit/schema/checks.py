@@ -15,6 +15,7 @@ from batchsubmit.schema import model
 from batchsubmit.schema.arns import arn_faults
 from batchsubmit.schema.columns import leaves
 from batchsubmit.schema.patterns import matcher
+from batchsubmit.schema.spreadsheets import account_damage
 from batchsubmit.schema.wording import Fault, below, described, listed, ranged, shown, shown_path, spoken
 from batchsubmit.text import counted, nearest
 
@@ -24,7 +25,6 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _FEW_CHOICES = 6
 _REMEMBERED_PARTS = 1024
 _ACCOUNT_PATTERN = "[0-9]{12}"
-_KEPT_DIGITS = "and format the column as text in the spreadsheet, or it happens again"
 _ARN_PARTS = ("prefix", "partition", "service", "region", "account", "resource")
 _RESOURCE_PARTS = ("resource type", "membership id", "resource type in the membership", "name or id")
 
@@ -174,7 +174,7 @@ def _text_faults(shape: model.Text, value: str, name: str, *, secret: bool) -> I
     elif not value and shape.least:
         yield Fault(path="", wrong="is empty", right=f"must have {_characters(shape)}")
         return
-    elif shape.pattern == _ACCOUNT_PATTERN and (damage := _account_damage(value)):
+    elif shape.pattern == _ACCOUNT_PATTERN and (damage := account_damage(value)):
         wrong, right = damage
     elif not matcher(shape.pattern)(value):
         wrong, right = "does not match", _pattern_hint(str(shape.pattern), value, secret=secret)
@@ -209,21 +209,6 @@ def _pattern_hint(pattern: str, value: str, *, secret: bool) -> str:
     return in_short or f"must match {pattern}"
 
 
-def _account_damage(value: str) -> tuple[str, str] | None:
-    """What a spreadsheet made of an account id, and how to put it right; None where it is something else."""
-    text = value.strip().strip("'")
-    digits = re.sub(r"[.,]0+\Z|[ ,.-]", "", text)
-    right = f"write {digits.zfill(12)}, {_KEPT_DIGITS}"
-    if re.fullmatch(r"[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]+", text, re.ASCII):
-        return "is a number as a spreadsheet shortens it, and the digits are lost", f"write all twelve, {_KEPT_DIGITS}"
-    if value.strip() == digits.zfill(12) or not re.fullmatch(r"[0-9]{8,12}", digits, re.ASCII):
-        return None
-    if len(digits) < 12:
-        wrong = f"has {len(digits)} digits: a spreadsheet drops zeros in front"
-        return wrong, f"if it begins with {'0' * (12 - len(digits))}, {right}"
-    return "is not spelled as an account id", right
-
-
 def _arn_hint(pattern: str, value: str) -> str:
     """Name the first part of an ARN that departs from the pattern; empty where none does by itself."""
     wanted, given = pattern.split(":", len(_ARN_PARTS) - 1), value.split(":", len(_ARN_PARTS) - 1)
@@ -244,7 +229,7 @@ def _arn_hint(pattern: str, value: str) -> str:
 def _first_wrong(names: Sequence[str], wanted: Sequence[str], given: Sequence[str]) -> str:
     for name, want, have in zip(names, wanted, given, strict=False):
         if not re.fullmatch(want, have, re.ASCII):
-            if name == "account" and (damage := _account_damage(have)):
+            if name == "account" and (damage := account_damage(have)):
                 return f"its account, {shown(have)}, {damage[0]}; {damage[1]}"
             is_word = re.fullmatch(r"[a-z-]+", want)
             return f"its {name}, {shown(have)}, must {'be' if is_word else 'match'} {want}"

@@ -53,21 +53,6 @@ class Problem(Fault):
         return str(replace(self, path=f"{self.path}{where}"))
 
 
-_NO_WORDS = (
-    "nan -nan nat null nil none undefined n/a #n/a #ref! #value! #name? #div/0! #null! #num! #spill! <na> (null)"
-)
-_AS_THEY_ARE = frozenset(["NaN", "-NaN", "NaT", "\\N"])
-NO_VALUES = _AS_THEY_ARE | {form(word) for word in _NO_WORDS.split() for form in (str, str.upper, str.capitalize)}
-"""What programs and spreadsheets write where they have no value, in the usual spellings."""
-
-
-def no_value(path: str, value: object, into: str = "") -> Fault:
-    """Say that a value is such a word; `into` is the member that it would become a part of."""
-    where = f", which would go into {into}" if into else ""
-    right = "write the value meant, or leave it empty where there is none"
-    return Fault(path=path, wrong=f"{shown(str(value))} is what a program writes for no value{where}", right=right)
-
-
 def below(name: str, faults: Iterable[Fault]) -> Iterator[Fault]:
     """Turn the faults of a member into faults of what holds it."""
     step = shown_path(name)

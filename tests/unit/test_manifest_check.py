@@ -12,10 +12,10 @@ from strategies import ACCOUNT, MEMBERSHIP, REGION, arn
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.check import MAX_PROBLEMS, CheckedManifest, Terms, open_reader, take_inventory
-from batchsubmit.manifest.defaults import odd_values
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import RequestChecker
+from batchsubmit.schema.spreadsheets import odd_values
 
 ACCOUNTLESS = "999988887777"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from batchsubmit.manifest.rows import MOST_KINDS, ProblemGroups
+from batchsubmit.manifest.check import MOST_KINDS, ProblemGroups
 from batchsubmit.schema import Problem
 
 
