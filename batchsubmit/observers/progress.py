@@ -350,23 +350,23 @@ def picture(
         if fnmatchcase(lane.membership, only) or fnmatchcase(name, only)
     ]
     room = max(height - len(head) - len(failures) - 3, 0)  # the table's head, the line for others, the cursor's
-    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)})
+    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)}, width)
     others = lanes[room:]
     left = sum(lane.left for lane in others)
     more = [Text(f"... and {counted(len(others), 'more membership')}, {left:,} left")] if others else []
     return Group(*head, *failures, *([table] if room and lanes else ()), *more)
 
 
-def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str]) -> Table:
+def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str], width: int) -> Table:
     """The memberships; of the counts that are mostly zero, those with these names."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     names = ("submitted", *(name for name in _BAD if name in bad))
-    table.add_column("membership", min_width=8, max_width=36)
+    room = width - len(" left slots  ") - sum(len(name) + 1 for name in names)
+    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=min(max(room, 8), 36))
     for heading in ("left", "slots", *names):
         table.add_column(heading, justify="right", no_wrap=True)
     for lane in lanes:
         slots = f"{lane.counts.running:,}/{'?' if lane.limit is None else f'{lane.limit:,}'}"
         numbers = (f"{getattr(lane.counts, name):,}" for name in names)
-        name = Text(printable(lane.membership), no_wrap=True, overflow="ellipsis")
-        table.add_row(name, f"{lane.left:,}", slots, *numbers)
+        table.add_row(Text(printable(lane.membership)), f"{lane.left:,}", slots, *numbers)
     return table
