@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from itertools import islice
 from typing import BinaryIO
 
 import msgspec
@@ -24,6 +25,7 @@ from batchsubmit.report.waits import Cause
 from batchsubmit.schema.arns import parse_arn
 
 Value = str | int | float | datetime | tuple[str, ...] | None
+_ROWS_AT_ONCE = 10_000
 
 
 def _waited(cause: Cause) -> Callable[[History], Value]:
@@ -97,7 +99,7 @@ def write_jsonl(file: BinaryIO, rows: Rows) -> None:
 
 
 def write_parquet(file: BinaryIO, rows: Rows) -> None:
-    """Write a table. Raises UsageError where pyarrow is not installed."""
+    """Write row groups. Raises UsageError where pyarrow is not installed."""
     try:
         import pyarrow as pa  # noqa: PLC0415 (an extra, and slow to import)
         from pyarrow import parquet  # noqa: PLC0415
@@ -111,8 +113,11 @@ def write_parquet(file: BinaryIO, rows: Rows) -> None:
         tuple: pa.list_(pa.string()),
     }
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
-    table = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows], schema=schema)
-    parquet.write_table(table, file, compression="zstd")
+    rest = iter(rows)
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        while part := list(islice(rest, _ROWS_AT_ONCE)):
+            arrays = map(pa.array, zip(*part, strict=True), schema.types)
+            writer.write_batch(pa.record_batch(list(arrays), schema=schema))
 
 
 FORMATS = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
