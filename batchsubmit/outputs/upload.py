@@ -111,18 +111,27 @@ class _Uploader:
                     raise
             else:
                 return ""
-            found = await self.client.head_object(**where)
-            condition, metadata = {"IfMatch": found["ETag"]}, found.get("Metadata", {})
-            if self.overwrite:
+            found = await self._find(where)
+            condition = {"IfMatch": found["ETag"]} if found else {"IfNoneMatch": "*"}
+            if not found or self.overwrite:
                 continue
-            if metadata == self.origin:
+            if found["Metadata"] == self.origin:
                 return ""
-            if not await asyncio.to_thread(_grew_from, self.ledger, metadata):
+            if not await asyncio.to_thread(_grew_from, self.ledger, found["Metadata"]):
                 return (
                     "holds something that this ledger did not grow from, and was not overwritten; give another "
                     "--upload, or --upload-overwrite to replace it"
                 )
         return "is being written by another; run the same command again"
+
+    async def _find(self, where: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """What is said of the object; None where there is none (any more)."""
+        try:
+            return {"Metadata": {}, **await self.client.head_object(**where)}
+        except Exception as exc:
+            if error_code(exc) in {"404", "NoSuchKey"}:
+                return None
+            raise
 
 
 def _snapshot(path: Path, copy: BinaryIO) -> dict[str, str]:
