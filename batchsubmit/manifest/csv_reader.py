@@ -123,15 +123,13 @@ class _Header:
         self.faults = list(flaws)
         self._printable = [shown_path(name) for name in cells[: self.width]]
         self._numbers: dict[str, int] = {}
-        self._paths: dict[str, int] = {}  # as the paths of faults spell them; of what holds columns, the first
+        self._paths: dict[str, int] = {}  # the same as the paths of faults spell them
+        self._above: dict[str, int] = {}  # the first column of each structure, list or map
         self._variables: list[tuple[int, str]] = []
         self._members: list[tuple[Place, int]] = []
         self.missing: Sequence[str] = ()  # the members that every request has, and no row
         for index, name in enumerate(() if flaws else cells[: self.width]):
             self._add(index, name)
-        for place, index in self._members:
-            for above in accumulate(map(str, place.steps), "{}.{}".format):
-                self._paths.setdefault(above, index + 1)
         self.known_columns = -1 if flaws else len(self._numbers)
         self.has_json = any(not isinstance(place.shape, Text | Integer) for place, _ in self._members)
         self._compile(is_shared=not defaults)
@@ -148,6 +146,8 @@ class _Header:
             return
         if place := find_place(name):
             self._members.append((place, index))
+            for above in accumulate(map(str, place.steps[:-1]), "{}.{}".format):
+                self._above.setdefault(above, index + 1)
             self._paths.setdefault(".".join(shown_path(str(step)) for step in place.steps), index + 1)
         elif name.startswith(_VARIABLE_PREFIX) and name != _VARIABLE_PREFIX:
             self._variables.append((index, name.removeprefix(_VARIABLE_PREFIX)))
@@ -199,9 +199,10 @@ class _Header:
 
     def number_of(self, path: str) -> int:
         """The number of the column that a fault's path belongs to; 1 when it has none."""
-        while path and path not in self._paths:
-            path = path.rpartition(".")[0]
-        return self._paths.get(path, 1)
+        own = path
+        while own and own not in self._paths:
+            own = own.rpartition(".")[0]
+        return self._paths.get(own) or self._above.get(path, 1)
 
     def name_of(self, number: int) -> str:
         """The name of a column by its number, fit for a message."""

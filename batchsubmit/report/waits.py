@@ -17,6 +17,8 @@ from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
+_MOST_COUNTED: Final = 10_000
+"""Jobs counted as running in a lane: quotas are far below it, and a ledger without ends would count all its jobs."""
 _ANSWER, _TURN = "answer", "turn"
 """What a job may wait for beside a cause: the answer to its call, and its turn in the lane."""
 
@@ -100,7 +102,7 @@ class Waits:
         """Begin a run; jobs that were not seen to end hold their slots from its start on."""
         self._idle_seconds += max(at - self._last_at, 0.0) if self._last_at is not None else 0.0
         now = at - self._idle_seconds
-        reached = {name: [now] * count for name, count in self._running.items()}
+        reached = {name: [now] * min(count, _MOST_COUNTED) for name, count in self._running.items()}
         self._runs.append(_RunLanes(now, dict(self._runs[-1].limits), reached))
         self.advance(at)
         self._origin = None
@@ -142,7 +144,7 @@ class Waits:
                 self._running.update((job.membership, ACCOUNT))
                 for name in (job.membership, ACCOUNT):
                     reached = self._runs[-1].reached.setdefault(name, [])
-                    reached += [self._now] if self._running[name] > len(reached) else []
+                    reached += [self._now] if len(reached) < min(self._running[name], _MOST_COUNTED) else []
             case jobs.JobFinished() if job.has_slot:
                 job.has_slot = False
                 self._running.subtract((job.membership, ACCOUNT))

@@ -79,6 +79,26 @@ def test_a_whole_member_may_be_json() -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "defaults", "expected"),
+    [
+        (
+            "name,outputConfiguration.members,outputConfiguration.members.0.accountId\nj,[1],\n",
+            {},
+            "jobs.csv:2:2: outputConfiguration.members.0: is a number",
+        ),
+        (
+            "name,environment.A,var.partition\nj,x,\n",
+            {"environment": {"P": "{partition}"}},
+            "jobs.csv:2:1: environment.P: its default needs {partition}",
+        ),
+    ],
+)
+def test_a_fault_is_in_the_column_that_has_its_value(data: str, defaults: dict[str, Any], expected: str) -> None:
+    """Not in an empty one of the same member, nor in a good one beside it."""
+    assert any(problem.startswith(expected) for problem in problems(data, defaults)), problems(data, defaults)
+
+
+@pytest.mark.parametrize(
     ("cells", "expected"),
     [
         (
