@@ -1,4 +1,4 @@
-"""What a person can do about a refusal of the service: the IAM action to allow, the quota to raise. Pure words.
+"""What a person can do: about a refusal of the service, about jobs that failed, and after a run. Pure words.
 
 Which refusal is which is decided in `cleanrooms.responses`; nothing is decided here.
 """
@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 
 from batchsubmit.aws import CLOCK
-from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause
+from batchsubmit.core.jobs import INVALID_ROW, Denied, Forbidden, RefusalCause
+from batchsubmit.core.ledger_state import Counts
+from batchsubmit.core.states import CANCELLED_STATUS, LOG_GROUP
 from batchsubmit.text import printable
 
 POLICY = "batchsubmit policy submit"
@@ -66,3 +68,52 @@ def quota_words(name: str, limit: float | None) -> str:
     """Say which quota it is, by the service's own name where it gave one, and how high."""
     quota = f"the quota {name!r}" if name else "the quota of jobs pending or running at once"
     return quota if limit is None else f"{quota} of {limit:g}"
+
+
+FAILURE_ADVICE = {
+    INVALID_ROW: "Fix the rows: batchsubmit export LEDGER --failed-manifest MANIFEST writes them as a manifest.",
+    "ValidationException": "The request is wrong: fix its row and submit it again, which makes it a new job.",
+    "ResourceNotFoundException": "Something that the row names does not exist, in this region and account at least.",
+    "AccessDeniedException": "The role may not use what the row names: allow it, then submit with --retry-failed.",
+    "ConflictException": "The service was busy with something of the same name: submit again with --retry-failed.",
+    "InputUnusable": "The trained model or the channel can not be used: make another and name it in the rows.",
+    "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
+    "CREATE_FAILED": "The job was accepted and failed while it ran: fix its row, or give it another --batch-id. "
+    f"Its container's logs are in the CloudWatch log group {LOG_GROUP}.",
+    "CANCEL_FAILED": "Someone cancelled the job, and cancelling failed: look at it in the console.",
+    CANCELLED_STATUS: "Someone cancelled the job; another --batch-id submits it again.",
+}
+"""What to do about jobs that failed, by their code or, where they ran, their status."""
+
+_GO_ON = "run the same command again to go on"
+_STEPS = {
+    "ledger_lost": "put the ledger right as said above, then run the same command again",
+    "canary": "fix the cause; the same command with --retry-failed then sends the canaries again, before the rest; "
+    "without --canary it sends the rest alone",
+    "failures": "batchsubmit status LEDGER says what failed; fix that, then the same command goes on with the rest "
+    "(and counts failures from 0), and batchsubmit retry LEDGER sends the failed jobs again",
+}
+"""Where the same command alone would stop as before."""
+
+
+def next_step(counts: Counts, stop_reason: str, *, unknown: int, not_seen_to_end: int) -> str:
+    """What is to be done first; empty where nothing is."""
+    if stop_reason:
+        looked_up = "; the unknown jobs are looked up first" if unknown else ""
+        return _STEPS.get(stop_reason, f"{_GO_ON}{looked_up}")
+    if unknown:
+        return (
+            "the lookup of the unknown jobs failed. Let the role call "
+            "cleanrooms-ml:ListTrainedModelInferenceJobs and GetTrainedModelInferenceJob and run the same command "
+            "again; or look for the names in the console, and send those that do not run there with --resubmit-unknown"
+        )
+    if counts.pending:
+        return _GO_ON
+    if not_seen_to_end:
+        return "the service shows some jobs no longer; batchsubmit verify LEDGER names them"
+    if not (counts.rejected or counts.failed or counts.cancelled):
+        return ""
+    logs = f"; batchsubmit logs LEDGER prints their logs (CloudWatch log group {LOG_GROUP})" if counts.failed else ""
+    again = "; batchsubmit retry LEDGER sends them again" if counts.rejected or counts.failed else ""
+    paid = " (those that ran are paid again)" if counts.failed else ""
+    return f"batchsubmit status LEDGER lists them{logs}{again}{paid}"

@@ -1,11 +1,11 @@
-"""Why jobs failed: failures that have the same reason, with how many there are and what to do. Pure."""
+"""Why jobs failed: failures that have the same reason, and how many there are. Pure."""
 
 import re
 from dataclasses import dataclass, field
 from glob import escape
 
-from batchsubmit.core.jobs import INVALID_ROW
-from batchsubmit.core.states import CANCELLED_STATUS, LOG_GROUP, JobState, Phase, State
+from batchsubmit.advice import FAILURE_ADVICE
+from batchsubmit.core.states import JobState, Phase, State
 
 _MOST_EXAMPLES = 5
 _VARYING = re.compile(
@@ -13,19 +13,6 @@ _VARYING = re.compile(
     r"|\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"  # UUIDs
     r"|'[^']*'|\"[^\"]*\"|\b(?=\w*\d)[\w.:/-]+"  # quoted names, and words with a digit in them
 )
-_ADVICE = {
-    INVALID_ROW: "Fix the rows: batchsubmit export LEDGER --failed-manifest MANIFEST writes them as a manifest.",
-    "ValidationException": "The request is wrong: fix its row and submit it again, which makes it a new job.",
-    "ResourceNotFoundException": "Something that the row names does not exist, in this region and account at least.",
-    "AccessDeniedException": "The role may not use what the row names: allow it, then submit with --retry-failed.",
-    "ConflictException": "The service was busy with something of the same name: submit again with --retry-failed.",
-    "InputUnusable": "The trained model or the channel can not be used: make another and name it in the rows.",
-    "NoAnswer": "None of the calls was accepted, as lookups proved: submit again with --retry-failed.",
-    "CREATE_FAILED": "The job was accepted and failed while it ran: fix its row, or give it another --batch-id. "
-    f"Its container's logs are in the CloudWatch log group {LOG_GROUP}.",
-    "CANCEL_FAILED": "Someone cancelled the job, and cancelling failed: look at it in the console.",
-    CANCELLED_STATUS: "Someone cancelled the job; another --batch-id submits it again.",
-}
 _HAVE_CODES = frozenset({Phase.REJECTED, Phase.REFUSED, Phase.FINISHED})
 _HAVE_MESSAGES = frozenset({Phase.REJECTED, Phase.FINISHED, Phase.UNKNOWN})
 
@@ -78,7 +65,7 @@ class Reason:
     @property
     def advice(self) -> str:
         """What to do about it, where that is known."""
-        return _ADVICE.get(self.status or self.code, "")
+        return FAILURE_ADVICE.get(self.status or self.code, "")
 
 
 class Reasons:

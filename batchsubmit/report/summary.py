@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from batchsubmit.advice import QUOTA_REQUEST, codes_words, quota_words
+from batchsubmit.advice import QUOTA_REQUEST, codes_words, next_step, quota_words
 from batchsubmit.core.ledger_state import Counts
-from batchsubmit.core.states import LOG_GROUP
 from batchsubmit.errors import EXIT_LEDGER, status_of_work
 from batchsubmit.schema import Problem
 from batchsubmit.text import agreeing, counted, printable
@@ -188,40 +187,8 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
     if summary.refused_by_quota and summary.counts.pending and summary.stop_reason in _BOUND_BY_QUOTA:
         yield f"  quota: jobs wait because all slots of {_quotas(summary)} are taken; to ask for more: {QUOTA_REQUEST}"
-    if step := _next_step(summary):
+    step = next_step(
+        summary.counts, summary.stop_reason, unknown=len(summary.unknown_jobs), not_seen_to_end=summary.not_seen_to_end
+    )
+    if step:
         yield f"  next: {step.replace('LEDGER', shlex.quote(summary.ledger))}"
-
-
-_GO_ON = "run the same command again to go on"
-_STEPS = {
-    "ledger_lost": "put the ledger right as said above, then run the same command again",
-    "canary": "fix the cause; the same command with --retry-failed then sends the canaries again, before the rest; "
-    "without --canary it sends the rest alone",
-    "failures": "batchsubmit status LEDGER says what failed; fix that, then the same command goes on with the rest "
-    "(and counts failures from 0), and batchsubmit retry LEDGER sends the failed jobs again",
-}
-"""Where the same command alone would stop as before."""
-
-
-def _next_step(summary: Summary) -> str:
-    """What is to be done first; empty where nothing is."""
-    counts = summary.counts
-    if summary.stop_reason:
-        looked_up = "; the unknown jobs are looked up first" if summary.unknown_jobs else ""
-        return _STEPS.get(summary.stop_reason, f"{_GO_ON}{looked_up}")
-    if summary.unknown_jobs:
-        return (
-            "the lookup of the unknown jobs failed. Let the role call "
-            "cleanrooms-ml:ListTrainedModelInferenceJobs and GetTrainedModelInferenceJob and run the same command "
-            "again; or look for the names in the console, and send those that do not run there with --resubmit-unknown"
-        )
-    if counts.pending:
-        return _GO_ON
-    if summary.not_seen_to_end:
-        return "the service shows some jobs no longer; batchsubmit verify LEDGER names them"
-    if not (counts.rejected or counts.failed or counts.cancelled):
-        return ""
-    logs = f"; batchsubmit logs LEDGER prints their logs (CloudWatch log group {LOG_GROUP})" if counts.failed else ""
-    again = "; batchsubmit retry LEDGER sends them again" if counts.rejected or counts.failed else ""
-    paid = " (those that ran are paid again)" if counts.failed else ""
-    return f"batchsubmit status LEDGER lists them{logs}{again}{paid}"
