@@ -5,7 +5,6 @@ sent. The membership is its group, which makes a standard queue fair between mem
 deduplication id.
 """
 
-import asyncio
 import fcntl
 import json
 import os
@@ -40,7 +39,6 @@ from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_AT
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 from batchsubmit.text import agreeing, counted
 
-_CONCURRENCY = 8
 _MOST_TRIES = 8
 _PAUSE_SECONDS = 0.25
 
@@ -117,12 +115,7 @@ async def _send(manifest: str, settings: Settings, terms: Terms, progress: Path 
         before = sum(key in sent.keys for key in index)
         numbers = (number for number, key in enumerate(index) if key not in sent.keys)
         queued = batches(_message(index, number, terms.batch) for number in numbers)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for number in range(_CONCURRENCY):
-                    tasks.create_task(_send_batches(queue, sent, queued, stop), name=f"enqueue {number}")
-        except* StoppedError as group:
-            raise group.exceptions[0] from group
+        await _send_batches(queue, sent, queued, stop)
         count = sum(key in sent.keys for key in index) - before
         left = len(index) - before - count
         return {
