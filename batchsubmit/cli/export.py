@@ -3,7 +3,7 @@
 import asyncio
 import codecs
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -14,22 +14,21 @@ from typing import BinaryIO
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.options import LEDGER, command, config_option, read_settings
+from batchsubmit.cli.options import command, config_option, read_settings
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_FAILED, UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.manifest.check import Terms, open_reader, take_inventory
+from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.files import ENDINGS, ending, saving
 from batchsubmit.outputs.templates import batch_now, placeholders_at
 from batchsubmit.report.export import FORMATS, export_rows
 from batchsubmit.report.timeline import Timeline
-from batchsubmit.schema import RequestChecker
 from batchsubmit.schema.arns import region_in
 from batchsubmit.text import agreeing, counted
 
@@ -50,7 +49,7 @@ _MOST_NAMED = 10
         4: "the ledger is damaged before its end",
     },
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.option(
     "--format",
     "as_format",
@@ -75,28 +74,27 @@ def export(ledger: Location, output: Path | None, config: Path | None, *, excel:
     """
     output = None if output == Path("-") else output
     as_format, manifest, batch = given["as_format"], given["manifest"], given["batch_id"]
+    settings = read_settings(config, {"submit__batch_id": batch})
     if manifest is not None:
         if as_format:
             raise UsageError("--failed-manifest writes the manifest's own format; leave --format out")
-        settings = read_settings(config, {"submit__batch_id": batch})
         batch = None if batch is None else batch_now(settings.submit)
         return asyncio.run(_write_failed_rows(ledger, manifest, output, batch, settings, excel=excel))
-    if batch is not None or config is not None:
-        raise UsageError("--batch-id and --config go with --failed-manifest")
+    if batch is not None:
+        raise UsageError("--batch-id goes with --failed-manifest")
     as_format = as_format or format_of(output)
     if excel and as_format != "csv":
         raise UsageError("--excel writes CSV; leave --format out, or give --output a name that ends in .csv")
     if as_format == "parquet" and not output:
         raise UsageError("Parquet cannot be written to standard output; give --output FILE")
-    own = None if isinstance(ledger, Path) else read_settings(None)
-    count = write_export(ledger, output, own, as_format, excel=excel)
+    count = write_export(ledger, output, settings, as_format, excel=excel)
     if output:
         say(f"{output}: {counted(count, 'job')} of {ledger}")
     return 0
 
 
 def write_export(
-    ledger: Location, output: Path | None, settings: Settings | None, as_format: str = "", *, excel: bool = False
+    ledger: Location, output: Path | None, settings: Settings, as_format: str = "", *, excel: bool = False
 ) -> int:
     """Write the table, in the format of its suffix where none is given; give the number of jobs.
 
@@ -111,14 +109,9 @@ def write_export(
     return len(timeline)
 
 
-def read_timeline(
-    ledger: Location, settings: Settings | None, note: Callable[[str], object] = lambda _: None
-) -> Timeline:
-    """Read a whole ledger; say to the user and to `note` what had to be left out. Raises UsageError, LedgerError.
-
-    A file needs no settings; of a table they have the region.
-    """
-    region = resolve_region(settings.aws) if settings else None
+def read_timeline(ledger: Location, settings: Settings, note: Callable[[str], object] = lambda _: None) -> Timeline:
+    """Read a whole ledger; say to the user and to `note` what had to be left out. Raises UsageError, LedgerError."""
+    region = None if isinstance(ledger, Path) else resolve_region(settings.aws)
 
     def warn(words: str) -> None:
         note(words)
@@ -156,16 +149,19 @@ async def _write_failed_rows(
             if has_failed(history.state) and history.batch == batch
         }
         moment = placeholders_at(datetime.fromisoformat(run.at), settings.submit) if run else {}
-        terms = Terms(batch=batch, keep_invalid=True, foreign_arns=settings.checks.foreign_arns, moment=moment)
-        checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
-        reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
-        lines = await asyncio.to_thread(_lines_of, reader, failed, terms)
+        terms = Terms(batch=batch, allow_duplicates=True, keep_invalid=True, moment=moment)
+        inventory = await check_manifest(spooled, settings, region=region, terms=terms)
+        lines = _lines_of(inventory, failed)
+        if len(lines) < len(failed):
+            # Whether the run let identical rows be jobs, or recorded them as invalid, is not in the ledger.
+            terms = replace(terms, allow_duplicates=False)
+            lines |= _lines_of(await check_manifest(spooled, settings, region=region, terms=terms), failed)
         kind = spooled.format if output and ending(output) != ending(manifest) else ""
         if excel and spooled.format != "csv":
             raise UsageError(f"--excel writes CSV, and {manifest} is JSONL; leave it out")
         if lines:
             with _opened(output, kind, ledger, manifest) as file:
-                parts = _parts(spooled.file, reader, set(lines.values()))
+                parts = _parts(spooled.file, inventory.index.reader, set(lines.values()))
                 if excel:
                     file.write(codecs.BOM_UTF8 + next(parts, b"").removeprefix(codecs.BOM_UTF8))
                 file.writelines(parts)
@@ -201,22 +197,13 @@ def _run_of(timeline: Timeline, spooled: ManifestFile) -> RunStarted | None:
     return next(iter([*same, *named, *runs]), None)
 
 
-def _lines_of(reader: Reader, failed: Mapping[str, str], terms: Terms) -> dict[str, int]:
-    """Find the line of each failed job's row, as far as the manifest has it. Raises UsageError.
-
-    Whether the run let identical rows be jobs (--allow-duplicates) or recorded them as invalid is not in the ledger,
-    so what is not found in one way is looked for in the other.
-    """
-    lines: dict[str, int] = {}
-    for allow_duplicates in (True, False):
-        if len(lines) < len(failed):
-            inventory = take_inventory(reader, replace(terms, allow_duplicates=allow_duplicates))
-            if not inventory.is_readable:
-                raise UsageError(f"{inventory.problems[0]}; no run submitted a manifest like this")
-            valid = zip(inventory.index, inventory.index.lines, strict=True)
-            invalid = ((event.job, line) for line, event in inventory.invalid.items())
-            lines |= {key: line for key, line in chain(valid, invalid) if key in failed}
-    return lines
+def _lines_of(inventory: CheckedManifest, failed: Container[str]) -> dict[str, int]:
+    """Find the rows of the failed jobs, also the invalid ones: their lines by key. Raises UsageError."""
+    if not inventory.is_readable:
+        raise UsageError(f"{inventory.problems[0]}; no run submitted a manifest like this")
+    valid = zip(inventory.index, inventory.index.lines, strict=True)
+    invalid = ((event.job, line) for line, event in inventory.invalid.items())
+    return {key: line for key, line in chain(valid, invalid) if key in failed}
 
 
 def _parts(file: BinaryIO, reader: Reader, lines: set[int]) -> Iterator[bytes]:
