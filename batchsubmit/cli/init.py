@@ -5,8 +5,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from batchsubmit.app.run import require_region
 from batchsubmit.aws import open_client, resolve_region
 from batchsubmit.cleanrooms.client import outcome_of
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.options import command, json_option, read_settings
-from batchsubmit.cli.output import say
+from batchsubmit.cli.options import command, conclude, json_option, read_settings
 from batchsubmit.config import SETTINGS_FILE, Settings
 from batchsubmit.errors import BatchsubmitError, UsageError
 from batchsubmit.text import counted
@@ -62,20 +60,10 @@ _INSTANCE_TYPE = "ml.m5.xlarge"
 """That of AWS's own example of an inference job."""
 
 _MOST_ROWS = 20
-_BETWEEN_PAGES_SECONDS = 0.1
 _RECEIVES = "CAN_RECEIVE_INFERENCE_OUTPUT"
 _EXAMPLE = "11111111-1111-4111-8111-111111111111"
-_MEMBERSHIPS = ("ListMemberships", "list_memberships", "membershipSummaries")
-_LISTS = (
-    ("ListTrainedModels", "list_trained_models", "trainedModels"),
-    ("ListMLInputChannels", "list_ml_input_channels", "mlInputChannelsList"),
-    (
-        "ListConfiguredModelAlgorithmAssociations",
-        "list_configured_model_algorithm_associations",
-        "configuredModelAlgorithmAssociations",
-    ),
-)
-"""What is listed, and then of each membership: operation, the client's method, the member of the answer that has it."""
+_LISTS = ("list_trained_models", "list_ml_input_channels", "list_configured_model_algorithm_associations")
+"""What is listed of each membership: the client's methods."""
 
 _Listed = list[dict[str, Any]]
 
@@ -98,23 +86,28 @@ def init(folder: Path, memberships: tuple[str, ...], *, as_json: bool) -> int:
     files = _files(found.rows or [example(found.region)], found.region)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = [name for name, content in files.items() if _write_new(folder / name, content)]
+        kept = [name for name in files if (folder / name).exists()]
+        written = [name for name in files if name not in kept]
+        for name in written:
+            (folder / name).write_text(files[name], encoding="utf-8")
     except OSError as exc:
         raise UsageError(f"{folder} cannot be written: {exc.strerror}; give init a folder that can") from exc
-    kept = [name for name in files if name not in written]
-    say(*(f"note: {note}" for note in found.notes))
-    if as_json:
-        click.echo(json.dumps({"written": written, "kept": kept, "rows": len(found.rows), "notes": found.notes}))
-    say(f"written: {', '.join(written) or 'nothing'}")
+    content: dict[str, Any] = {"written": written, "kept": kept, "rows": len(found.rows), "notes": found.notes}
+    return conclude(_words(folder, **content), content, as_json=as_json)
+
+
+def _words(folder: Path, *, written: list[str], kept: list[str], rows: int, notes: list[str]) -> Iterator[str]:
+    yield from (f"note: {note}" for note in notes)
+    yield f"written: {', '.join(written) or 'nothing'}"
     if kept:
-        say(f"kept as they were: {', '.join(kept)}")
-    if _MANIFEST in written and found.rows:
-        say(f"{_MANIFEST} has {counted(len(found.rows), 'row')} that can be sent as they stand")
+        yield f"kept as they were: {', '.join(kept)}"
+    if _MANIFEST in written and rows:
+        yield f"{_MANIFEST} has {counted(rows, 'row')} that can be sent as they stand"
     elif _MANIFEST in written:
-        say(f"{_MANIFEST} has an example: put your own membership, model, channel and account in its place")
+        yield f"{_MANIFEST} has an example: put your own membership, model, channel and account in its place"
     steps = STEPS if folder == Path() else ((f"Go to {folder}", shlex.join(["cd", str(folder)])), *STEPS)
-    say("Next:", *(words for what, line in steps for words in (f"  {line}", f"      {what}")))
-    return 0
+    yield "Next:"
+    yield from (words for what, line in steps for words in (f"  {line}", f"      {what}"))
 
 
 def _files(rows: list[dict[str, str]], region: str) -> dict[str, str]:
@@ -130,14 +123,6 @@ def _files(rows: list[dict[str, str]], region: str) -> dict[str, str]:
         _SCHEMA: json.dumps(Settings.model_json_schema(), indent=2) + "\n",
         _STEPS: f"{_INTRODUCTION}\n{steps}",
     }
-
-
-def _write_new(path: Path, content: str) -> bool:
-    """Write a file, unless there is one."""
-    with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
-        file.write(content)
-        return True
-    return False
 
 
 @dataclass(slots=True)
@@ -214,12 +199,12 @@ async def _find_rows(settings: Settings, memberships: Iterable[str]) -> FirstRow
     try:
         found.region = require_region(resolve_region(settings.aws))
         async with open_client("cleanrooms", region=found.region, attempts=5) as client:
-            listed = await _list(client, *_MEMBERSHIPS, status="ACTIVE")
+            listed = await _list(client, "list_memberships", status="ACTIVE")
         async with open_client("cleanroomsml", region=found.region, attempts=5) as client:
             for membership in found.choose(listed, memberships):
                 asked = {"membershipIdentifier": membership["id"]}
                 try:
-                    lists = [await _list(client, *each, **asked) for each in _LISTS]
+                    lists = [await _list(client, each, **asked) for each in _LISTS]
                 except BatchsubmitError as exc:
                     found.notes.append(f"membership {membership['id']}: {exc}")
                 else:
@@ -232,13 +217,12 @@ async def _find_rows(settings: Settings, memberships: Iterable[str]) -> FirstRow
     return found
 
 
-async def _list(client: Any, operation: str, method: str, member: str, **request: str) -> _Listed:  # noqa: ANN401
-    """Read a whole list, page by page, with a pause after each. Raises BatchsubmitError, which says why it cannot."""
-    found: _Listed = []
+async def _list(client: Any, method: str, **request: str) -> _Listed:  # noqa: ANN401
+    """Read a whole list. Raises BatchsubmitError, which says why it cannot."""
     try:
-        async for page in client.get_paginator(method).paginate(**request):
-            found += page[member]
-            await asyncio.sleep(_BETWEEN_PAGES_SECONDS)
+        pages = client.get_paginator(method).paginate(**request)
+        answer = await pages.build_full_result()
     except Exception as exc:
+        operation = client.meta.method_to_api_mapping[method]
         raise BatchsubmitError(str(ReadError(operation, outcome_of(exc, has_left=True)))) from exc
-    return found
+    return list(answer[pages.result_keys[0].expression])
