@@ -23,7 +23,7 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_o
 from batchsubmit.cleanrooms.quotas import ask_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.main import EXITS
-from batchsubmit.cli.options import batch_id_option, command, conclude, settings_and_json
+from batchsubmit.cli.options import batch_id_option, command, conclude, ledger_option, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import after_run_of
 from batchsubmit.clock import SystemClock
@@ -68,7 +68,7 @@ _Answer = TypeVar("_Answer")
     exits={0: "all that could be tried works", 1: "some of it does not (✗)", 2: EXITS[2], 3: "some could not be asked"},
 )
 @click.argument("manifest", type=click.Path(allow_dash=True), required=False)
-@click.option("--ledger", "submit__ledger", type=click.Path(), metavar="LEDGER", help="The ledger of submit.")
+@ledger_option
 @batch_id_option
 @settings_and_json
 def doctor(manifest: str | None, settings: Settings, *, as_json: bool) -> int:

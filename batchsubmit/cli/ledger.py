@@ -7,7 +7,7 @@ import click
 
 from batchsubmit.aws import resolve_region
 from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, command, conclude, settings_and_json
+from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location, TableLocation, parse_location
@@ -45,7 +45,7 @@ def create_table(table: str, settings: Settings, *, as_json: bool) -> int:
 
 @command(_IMPORT, exits=_EXITS, name="import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.argument("table", type=LEDGER)
+@click.argument("table", type=parse_location)
 @settings_and_json
 def import_table(file: Path, table: Location, settings: Settings, *, as_json: bool) -> int:
     """Write a ledger file's events into a table.
@@ -60,7 +60,7 @@ def import_table(file: Path, table: Location, settings: Settings, *, as_json: bo
 
 
 @command(_EXPORT, exits=_EXITS, name="export")
-@click.argument("table", type=LEDGER)
+@click.argument("table", type=parse_location)
 @click.argument("file", type=click.Path(path_type=Path))
 @settings_and_json
 def export_table(table: Location, file: Path, settings: Settings, *, as_json: bool) -> int:

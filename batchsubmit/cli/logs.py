@@ -1,11 +1,11 @@
 """`batchsubmit logs`: what the service says of jobs that failed, and the last lines of their logs."""
 
 import asyncio
-import json
 import shlex
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import click
@@ -16,18 +16,19 @@ from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.main import EXITS
-from batchsubmit.cli.options import LEDGER, command, settings_and_json
+from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.states import LOG_GROUP, JobState, Phase, end_words, has_failed
 from batchsubmit.errors import BatchsubmitError, UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.schema.arns import region_in
 from batchsubmit.text import counted
 
 _MOST_JOBS = 10
-_MOST_PAGES = 50
+_MOST_READ = 500_000
+"""Of a job's lines, those that are read for the last ones."""
 
 
 @command(
@@ -35,7 +36,7 @@ _MOST_PAGES = 50
     ("the last 200 lines of one", "batchsubmit logs jobs.ledger.jsonl churn-001 --lines 200"),
     exits={0: "printed, as far as it can be read", 2: "the ledger cannot be read, or has no such job", 4: EXITS[4]},
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.argument("name", required=False)
 @click.option("--lines", default=20, show_default=True, metavar="N", help="Lines of each job's log, the last ones.")
 @settings_and_json
@@ -46,12 +47,9 @@ def logs(ledger: Location, name: str | None, lines: int, settings: Settings, *, 
     them is printed.
     """
     found = asyncio.run(_read_logs(ledger, name, settings, lines))
-    if as_json:
-        jobs = list(map(asdict, found))
-        click.echo(json.dumps({"ledger": str(ledger), "log_group": LOG_GROUP, "jobs": jobs}))
-        return 0
-    for job in found[:_MOST_JOBS]:
-        say(*job.words(), to_stdout=True)
+    content = {"ledger": str(ledger), "log_group": LOG_GROUP, "jobs": list(map(asdict, found))}
+    words = chain.from_iterable(job.words() for job in found[:_MOST_JOBS])
+    conclude(words, content, as_json=as_json, are_data=True)
     if not found:
         say(f"{ledger}: no job failed")
     elif len(found) > _MOST_JOBS:
@@ -128,13 +126,10 @@ async def _ask(found: _JobLogs, api: CleanRooms, client: Any, most: int) -> None
     last: deque[str] = deque(maxlen=most)
     request = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": found.stream}
     try:
-        for _ in range(_MOST_PAGES):
-            page = await client.filter_log_events(**request)
+        pages = client.get_paginator("filter_log_events").paginate(**request, PaginationConfig={"MaxItems": _MOST_READ})
+        async for page in pages:
             # Local CloudWatches pass over the prefix.
             last.extend(each["message"] for each in page["events"] if each["logStreamName"].startswith(found.stream))
-            if not page.get("nextToken"):
-                break
-            request["nextToken"] = page["nextToken"]
     except Exception as exc:  # noqa: BLE001 (whatever it is, the lines cannot be read)
         found.trouble = str(ReadError("FilterLogEvents", outcome_of(exc, has_left=True))).partition(". Allow")[0]
     else:

@@ -1,7 +1,6 @@
 """`batchsubmit plan`."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,18 +13,19 @@ from batchsubmit.app.plan import plan as make_plan
 from batchsubmit.app.run import submit_options
 from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import (
-    LEDGER,
     command,
+    conclude,
     job_minutes_option,
     json_option,
+    ledger_option,
     manifest_options,
     sandbox_job_seconds_option,
     tell_warnings,
 )
-from batchsubmit.cli.output import membership_names, say, screen_width
+from batchsubmit.cli.output import membership_names, screen_width
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_FAILED
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.text import agreeing, counted, cut, duration, with_names
 
 _MOST_LISTED = 20
@@ -186,15 +186,12 @@ def _ready(plan: Plan) -> Iterator[str]:
     exits=EXITS | {1: "--online: a trained model or channel is not ready"},
 )
 @manifest_options
+@ledger_option
 @click.option(
-    "--ledger",
-    "submit__ledger",
-    type=click.Path(),
-    metavar="LEDGER",
-    help="The ledger's file, or dynamodb://TABLE; only read. [default: <manifest stem>.ledger.jsonl in this folder]",
-)
-@click.option(
-    "--history", multiple=True, type=LEDGER, help="An earlier ledger to learn from how long jobs take; may be repeated."
+    "--history",
+    multiple=True,
+    type=parse_location,
+    help="A ledger to learn from how long jobs take; may be repeated.",
 )
 @job_minutes_option
 @click.option(
@@ -215,8 +212,4 @@ def plan(settings: Settings, *, as_json: bool, history: tuple[Location, ...], on
     made = asyncio.run(make_plan(options, settings, history=history, online=online))
     tell_warnings(made.warnings)
     status = EXIT_FAILED if made.readiness is not None and made.readiness.problems else 0
-    if as_json:
-        click.echo(json.dumps(made.as_dict() | {"exit_status": status}))
-    else:
-        say(*whole_plan(made), to_stdout=True)
-    return status
+    return conclude(whole_plan(made), made.as_dict() | {"exit_status": status}, as_json=as_json, are_data=True)

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from batchsubmit.cli.export import read_timeline
-from batchsubmit.cli.options import LEDGER, command, settings_and_json
+from batchsubmit.cli.options import command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.outputs.files import saving
 from batchsubmit.report.page import make_page
 
@@ -26,7 +26,7 @@ from batchsubmit.report.page import make_page
         4: "the ledger is damaged before its end",
     },
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

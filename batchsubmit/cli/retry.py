@@ -8,13 +8,13 @@ import click
 
 from batchsubmit.app.run import submit_options
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.options import LEDGER, command, run_options, settings_option
+from batchsubmit.cli.options import command, run_options, settings_option
 from batchsubmit.cli.submit import send
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.states import Retry, State
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.outputs.templates import placeholders_at
 
@@ -24,7 +24,7 @@ from batchsubmit.outputs.templates import placeholders_at
     ("only what the service rejected, which costs nothing twice", "batchsubmit retry LEDGER --status rejected"),
     ("only some, in a script", "batchsubmit retry LEDGER --code INTERNAL_ERROR --name 'churn-*' --yes --json"),
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.option("--status", "statuses", multiple=True, type=click.Choice(["rejected", "failed"]), help="Only such jobs.")
 @click.option("--code", "codes", multiple=True, metavar="CODE", help="Only jobs that failed so; may be repeated.")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="Only jobs of such names; may be repeated.")

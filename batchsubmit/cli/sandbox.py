@@ -15,9 +15,9 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
-_amount = partial(click.option, type=click.FloatRange(min=0))
-_count = partial(click.option, type=click.IntRange(min=0), metavar="N")
-_share = partial(click.option, type=click.FloatRange(0, 1), metavar="P")
+_amount = partial(click.option, type=click.FloatRange(min=0), show_default=True)
+_count = partial(click.option, type=click.IntRange(min=0), metavar="N", show_default=True)
+_share = partial(click.option, type=click.FloatRange(0, 1), metavar="P", show_default=True)
 
 
 @command(
@@ -29,12 +29,9 @@ _share = partial(click.option, type=click.FloatRange(0, 1), metavar="P")
     exits={0: "interrupted", 2: "usage wrong", 3: "it could not be served: the port is taken, say"},
     more="Any AWS client calls it with AWS_ENDPOINT_URL_CLEANROOMSML set to its URL, AWS_REGION to the region of "
     "the manifest's ARNs, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to anything.",
-    context_settings={"show_default": True},
 )
-@click.option("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Port to listen on, 0 for a free one."
-)
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Port.  [default: a free one]")
 @_amount("--job-seconds", default=2.0, metavar="SECONDS", help="Mean time a job runs.")
 @_amount("--job-sigma", default=0.0, metavar="SIGMA", help="Spread of that time, log-normal.")
 @_count("--per-membership", default=5, help="Slots of a membership, 0 for no quota.")

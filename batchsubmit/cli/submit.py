@@ -18,6 +18,7 @@ from batchsubmit.cli.confirm import approve
 from batchsubmit.cli.options import (
     command,
     conclude,
+    ledger_option,
     manifest_options,
     run_command,
     run_options,
@@ -51,14 +52,7 @@ from batchsubmit.text import agreeing, counted
     ),
 )
 @manifest_options
-@click.option(
-    "--ledger",
-    "submit__ledger",
-    type=click.Path(),
-    metavar="LEDGER",
-    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder, "
-    "with --sandbox <manifest stem>.sandbox.ledger.jsonl; for a pipe <batch id>.ledger.jsonl]",
-)
+@ledger_option
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @sandbox_job_seconds_option
 @click.option(
