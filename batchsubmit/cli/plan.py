@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,18 +52,12 @@ def whole_plan(plan: Plan) -> Iterator[str]:
     ]
     for head, cells in ((["trained model", "to do"], models), (["instance type", "to do", "hours", "USD"], types)):
         if cells:
-            yield from _aligned([head, *cells[:_MOST_LANES]])
-            yield from _and_more(len(cells))
+            yield from _aligned(head, cells)
             yield ""
     yield from _notes(plan)
     yield _cost(plan)
     yield from _forecast(plan)
     yield from _ready(plan)
-
-
-def _and_more(count: int) -> Iterator[str]:
-    if count > _MOST_LANES:
-        yield f"... and {count - _MOST_LANES:,} more; --json has all"
 
 
 def short_plan(plan: Plan) -> Iterator[str]:
@@ -128,28 +122,28 @@ def _finish(plan: Plan) -> str:
 
 
 def _table(plan: Plan) -> Iterator[str]:
-    lanes, count = sorted(plan.lanes(), key=lambda lane: -lane["to_do"]), len(plan.progress.lanes)
-    if count > 1:
-        total = {name: sum(lane[name] or 0 for lane in lanes) for name in list(lanes[0])[1:]}
-        running = None if plan.running is None else total["running"]
-        slots = plan.slots or None
-        lanes[_MOST_LANES:] = [{"membership": "total", **total, "slots": slots, "running": running}]
-    rows = [[name.replace("_", " ") for name in lanes[0]]]
-    for name, *numbers in map(dict.values, lanes):
+    lanes = sorted(plan.lanes(), key=lambda lane: -lane["to_do"])
+    total = {name: sum(lane[name] or 0 for lane in lanes) for name in list(lanes[0])[1:]}
+    total |= {"slots": plan.slots or None, "running": None if plan.running is None else total["running"]}
+    rows = []
+    for name, *numbers in map(dict.values, (*lanes, {"membership": "total", **total})):
         cells = ("?" if number is None else f"{number:,}" for number in numbers)
         rows.append([with_names(name, membership_names), *cells])
-    yield from _aligned(rows)
-    yield from _and_more(count)
+    end = rows.pop()
+    yield from _aligned([name.replace("_", " ") for name in lanes[0]], rows, [end] if len(rows) > 1 else [])
 
 
-def _aligned(rows: list[list[str]]) -> Iterator[str]:
+def _aligned(head: list[str], rows: list[list[str]], end: Sequence[list[str]] = ()) -> Iterator[str]:
     """Put cells below one another, numbers to the right; of names, as much as a screen has room for."""
-    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = [head, *rows[:_MOST_LANES], *end]
+    first, *widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     if screen := screen_width(sys.stdout):
         first = min(first, max(screen - sum(widths) - 2 * len(widths), _LEAST_NAME))
-    for name, *numbers in rows:
+    for name, *numbers in shown:
         cells = [number.rjust(width) for number, width in zip(numbers, widths, strict=True)]
         yield "  ".join([cut(name, first, keeps_end=name.startswith("arn:")).ljust(first), *cells])
+    if len(rows) > _MOST_LANES:
+        yield f"... and {len(rows) - _MOST_LANES:,} more; --json has all"
 
 
 def _notes(plan: Plan) -> Iterator[str]:
@@ -187,12 +181,7 @@ def _ready(plan: Plan) -> Iterator[str]:
 )
 @manifest_options
 @ledger_option
-@click.option(
-    "--history",
-    multiple=True,
-    type=parse_location,
-    help="A ledger to learn from how long jobs take; may be repeated.",
-)
+@click.option("--history", multiple=True, type=parse_location, help="Earlier ledgers, by which to learn run times.")
 @job_minutes_option
 @click.option(
     "--online", is_flag=True, help="Look at the service: running jobs, trained models, channels, credentials."
