@@ -47,12 +47,9 @@ _TOLERATED_SKEW_SECONDS = 240
 _MOST_MEMBERSHIPS = 20
 _BYTES_A_JOB = 1200
 _NOWHERE = "00000000-0000-0000-0000-000000000000"
-_NEED_A_JOB = (
-    "StartTrainedModelInferenceJob, TagResource and CancelTrainedModelInferenceJob cannot be tried without a job"
-)
+_NEED_A_JOB = "StartTrainedModelInferenceJob, TagResource and CancelTrainedModelInferenceJob need a job to be tried"
 _NETWORK = "look at the network, HTTPS_PROXY and AWS_ENDPOINT_URL*"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_SHARED = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "lustre", "gluster")
 
 GOOD, WRONG, UNASKED, UNTRIED = "good", "wrong", "unasked", "untried"
 """How a check came out; `untried` could not be tried at all, `unasked` got no answer."""
@@ -322,25 +319,14 @@ def _try_folder(path: Path, rows: int) -> tuple[str, str]:
         file.close()
         with suppress(OSError):
             probe.unlink()
-    kind, folder = _file_system(path.parent), path.parent.resolve()
+    folder = path.parent.resolve()
     if not is_kept_out:
         return WRONG, f"{folder}: its locks keep nobody out; give --ledger another disk"
-    if kind.startswith(_SHARED):
-        words = f"{folder} is {kind}: its locks may not hold between machines; for several, use a table (dynamodb://)"
-        return UNTRIED, words
     need = f"; the batch needs about {needed}" if rows else ""
-    return GOOD, f"{folder}: writable, locks work, {shutil.disk_usage(folder).free / 1e6:,.0f} MB free{need}"
-
-
-def _file_system(folder: Path) -> str:
-    """The kind of file system that a folder is on, as Linux tells it; else empty."""
-    device = folder.stat().st_dev
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    number = f"{os.major(device)}:{os.minor(device)}"
-    return next((line.split(" - ")[1].split()[0] for line in mounts if line.split()[2] == number), "")
+    return (
+        GOOD,
+        f"{folder}: writable, locks work on this machine, {shutil.disk_usage(folder).free / 1e6:,.0f} MB free{need}",
+    )
 
 
 def _read_ledger(path: Path) -> tuple[str, str]:
