@@ -5,7 +5,6 @@ answer is looked at and tried again.
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from batchsubmit.cleanrooms.api import JobsApi, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.confirm import ask
+from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import command, conclude, rate_option, run_command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock
@@ -49,13 +49,7 @@ _NAMES_SHOWN = 10
     ("cancel all that run, after a look and a question", "batchsubmit cancel jobs.ledger.jsonl"),
     ("only see what would be cancelled", "batchsubmit cancel jobs.ledger.jsonl --dry-run"),
     ("only some, in a script", "batchsubmit cancel jobs.ledger.jsonl --name 'churn-*' --yes --json"),
-    exits={
-        0: "cancelled, or nothing was running",
-        1: "some jobs could not be cancelled",
-        2: "usage or settings wrong: nothing was cancelled",
-        3: "not agreed to, or stopped before the end: run it again to go on",
-        4: "the ledger is in use (end the run first) or damaged",
-    },
+    exits=EXITS | {1: "some jobs could not be cancelled"},
 )
 @click.argument("ledger", type=parse_location)
 @click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only in this one; may be repeated.")
@@ -78,7 +72,7 @@ def cancel(ledger: Location, settings: Settings, *, as_json: bool, **how: Any) -
     found = run_command(_survey(ledger, settings, **filters))
     asks = bool(found.running) and not (how["dry_run"] or how["yes"])
     if asks:
-        say(run_command(whose_account(region_in(found.running[0].arn), os.environ.get("AWS_PROFILE"))))
+        say(run_command(whose_account(region_in(found.running[0].arn))))
     say(*found.words(ledger, is_filtered=any(filters.values())))
     if found.running:
         say(found.loss(), is_odd=True)
@@ -185,10 +179,8 @@ async def _survey(
 async def _recall(location: Location, settings: Settings, agreed: _Survey, *, wait: bool) -> dict[str, Any]:
     """Cancel the running jobs of a survey and no others; with `wait` follow them to their end and record it.
 
-    Gives how many of them were `cancelled`, had `ended` before, were asked for and had not ended yet (`under_way`), or
-    are `left`, and which were `refused`.
-
-    Raises UsageError, LedgerError (a run took the ledger meanwhile), StoppedError.
+    Gives how many were `cancelled`, had `ended` before, are `under_way` to their end, or are `left`, and which were
+    `refused`. Raises UsageError, LedgerError (a run took the ledger meanwhile), StoppedError.
     """
     stop, region = Stop(), resolve_region(settings.aws)
     targets = [*agreed.running, *agreed.cancelling]

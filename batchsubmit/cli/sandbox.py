@@ -1,6 +1,5 @@
 """`batchsubmit sandbox`."""
 
-import math
 import os
 import time
 from functools import partial
@@ -73,4 +72,4 @@ async def _serve(server: SandboxServer) -> None:
             say("To use it, in another terminal (the region is that of the manifest's ARNs):")
             say(f"export AWS_ENDPOINT_URL_CLEANROOMSML={server.url} AWS_REGION=eu-central-1")
             say("export AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox")
-            await stop.pause(math.inf)
+            await stop.pause(None)

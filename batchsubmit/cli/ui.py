@@ -1,7 +1,6 @@
 """`batchsubmit ui`."""
 
 import asyncio
-import math
 import webbrowser
 from pathlib import Path
 
@@ -55,4 +54,4 @@ async def _serve(ledger: Location, host: str, port: int, settings: Settings, *, 
             say("Ctrl-C stops it.")
             if opens:
                 await asyncio.to_thread(webbrowser.open, address)
-            await stop.pause(math.inf)
+            await stop.pause(None)
