@@ -64,14 +64,7 @@ _PAUSE_SECONDS = 0.25
     help="What was sent. [default: <manifest stem>.enqueue.jsonl in the current folder]",
 )
 @json_option
-def enqueue(
-    manifest: str,
-    progress: Path | None,
-    settings: Settings,
-    *,
-    allow_duplicates: bool,
-    as_json: bool,
-) -> int:
+def enqueue(manifest: str, progress: Path | None, settings: Settings, *, allow_duplicates: bool, as_json: bool) -> int:
     """Put the jobs of MANIFEST on an SQS queue, for batchsubmit worker.
 
     Every row is checked before anything is sent. A second run goes on where the first one ended, and sends nothing
@@ -93,10 +86,9 @@ def enqueue(
 
 
 async def _send(manifest: str, settings: Settings, terms: Terms, progress: Path | None) -> dict[str, Any]:
-    """Send what was not sent before; `progress` is the file that says what was, where the user named one.
+    """Send what was not sent before, as the file `progress` says, if one is named; give the command's JSON object.
 
-    Gives the command's JSON object. Raises ManifestError (problems in rows; nothing was sent), UsageError,
-    StoppedError.
+    Raises ManifestError (problems in rows; nothing was sent), UsageError, StoppedError.
     """
     began_at, stop = time.monotonic(), Stop()
     url, region = queue_and_region(settings)

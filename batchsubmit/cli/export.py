@@ -14,6 +14,7 @@ from typing import BinaryIO
 import click
 
 from batchsubmit.aws import resolve_region
+from batchsubmit.cli.main import READ_EXITS
 from batchsubmit.cli.options import command, config_option, read_settings
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
@@ -42,12 +43,7 @@ _MOST_NAMED = 10
         "what failed, to be fixed and submitted again",
         "batchsubmit export jobs.ledger.jsonl --failed-manifest jobs.csv --output fix.csv",
     ),
-    exits={
-        0: "written, whatever the jobs' state",
-        1: "with --failed-manifest: a failed job has no row in the manifest any more",
-        2: "ledger or manifest cannot be read, or the file not written",
-        4: "the ledger is damaged before its end",
-    },
+    exits=READ_EXITS | {1: "with --failed-manifest: a failed job has no row in the manifest any more"},
 )
 @click.argument("ledger", type=parse_location)
 @click.option(
@@ -96,10 +92,7 @@ def export(ledger: Location, output: Path | None, config: Path | None, *, excel:
 def write_export(
     ledger: Location, output: Path | None, settings: Settings, as_format: str = "", *, excel: bool = False
 ) -> int:
-    """Write the table, in the format of its suffix where none is given; give the number of jobs.
-
-    Raises UsageError, LedgerError.
-    """
+    """Write the table, by its suffix where no format is given; count the jobs. Raises UsageError, LedgerError."""
     as_format = as_format or format_of(output)
     timeline = read_timeline(ledger, settings)
     with _opened(output, as_format, ledger) as file:

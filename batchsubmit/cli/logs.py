@@ -15,7 +15,7 @@ from batchsubmit.aws import open_client, resolve_region
 from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.main import READ_EXITS
 from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
@@ -34,7 +34,7 @@ _MOST_READ = 500_000
 @command(
     ("why did jobs fail?", "batchsubmit logs jobs.ledger.jsonl"),
     ("the last 200 lines of one", "batchsubmit logs jobs.ledger.jsonl churn-001 --lines 200"),
-    exits={0: "printed, as far as it can be read", 2: "the ledger cannot be read, or has no such job", 4: EXITS[4]},
+    exits=READ_EXITS,
 )
 @click.argument("ledger", type=parse_location)
 @click.argument("name", required=False)

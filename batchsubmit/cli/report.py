@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from batchsubmit.cli.export import read_timeline
+from batchsubmit.cli.main import READ_EXITS
 from batchsubmit.cli.options import command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
@@ -20,11 +21,7 @@ from batchsubmit.report.page import make_page
     ("a page to open in a browser", "batchsubmit report jobs.ledger.jsonl"),
     ("where it is wanted", "batchsubmit report jobs.ledger.jsonl --output out/jobs.html"),
     ("for programs", "batchsubmit report jobs.ledger.jsonl --json | jq '.counts, .left'"),
-    exits={
-        0: "written, whatever the jobs' state",
-        2: "the ledger cannot be read, or the page not written",
-        4: "the ledger is damaged before its end",
-    },
+    exits=READ_EXITS,
 )
 @click.argument("ledger", type=parse_location)
 @click.option(
@@ -48,10 +45,7 @@ def report(ledger: Location, output: Path | None, settings: Settings, *, as_json
 
 
 def write_report(ledger: Location, output: Path, settings: Settings) -> dict[str, Any]:
-    """Write the page, with the names and prices of the settings; give its headline and figures.
-
-    Raises UsageError, LedgerError.
-    """
+    """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
     remarks: list[str] = []
     timeline = read_timeline(ledger, settings, remarks.append)
     names, prices, left_out = settings.names, settings.prices, tuple(remarks)

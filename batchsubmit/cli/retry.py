@@ -35,14 +35,7 @@ from batchsubmit.outputs.templates import placeholders_at
 @click.option("--batch-id", "batch", metavar="TEXT", help="Whose jobs. [default: the last run's batch]")
 @settings_option
 @run_options
-def retry(
-    ledger: Location,
-    settings: Settings,
-    *,
-    yes: bool,
-    as_json: bool,
-    **given: Any,  # noqa: ANN401 (click's)
-) -> int:
+def retry(ledger: Location, settings: Settings, *, yes: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401
     """Send the jobs of LEDGER again that were rejected, and those that ran and failed, which are paid again.
 
     Each is a new round of the same job, with a tag of its own, and is sent exactly once. The ledger has no requests:

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from batchsubmit.aws import resolve_region
+from batchsubmit.cli.main import READ_EXITS
 from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import Settings
@@ -31,7 +32,7 @@ _REFRESH_SECONDS = 1.0
     ("a live view beside a run, until it ends", "batchsubmit status jobs.ledger.jsonl --watch"),
     ("a line every five minutes, into a file", "batchsubmit status jobs.ledger.jsonl --watch --interval 300 > log"),
     ("for programs", "batchsubmit status jobs.ledger.jsonl --json | jq .counts"),
-    exits={0: "printed, whatever the jobs' state", 2: "the ledger cannot be read", 4: "it is damaged"},
+    exits=READ_EXITS,
 )
 @click.argument("ledger", type=parse_location)
 @click.option("--watch", "watching", is_flag=True, help="Follow a run until it ends, or Ctrl-C.")
