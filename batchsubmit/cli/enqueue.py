@@ -49,11 +49,7 @@ _PAUSE_SECONDS = 0.25
         'batchsubmit enqueue jobs.csv --queue-url "$QUEUE_URL"',
     ),
     ("the same rows as a round of their own", "batchsubmit enqueue jobs.csv --config worker.toml --batch-id 2026-w48"),
-    exits={
-        0: "all is on the queue, or there was nothing to do",
-        2: "usage, settings or manifest wrong, or there is no such queue: nothing was sent",
-        3: EXITS[3],
-    },
+    exits={number: EXITS[number] for number in (0, 2, 3)},
 )
 @manifest_options
 @queue_url_option
@@ -199,7 +195,7 @@ def _read_keys(file: BinaryIO, queue: str) -> Iterator[str]:
 async def _send_batches(queue: Queue, sent: _SentJobs, queued: Iterator[list[Outgoing]], stop: Stop) -> None:
     """Send batches, each until SQS has all of it, as long as the run is not asked to stop. Raises StoppedError."""
     while not stop.requested and (batch := next(queued, None)):
-        code = None
+        failures: list[str | None] = []
         for tries in range(1, _MOST_TRIES + 1):
             failures = await queue.send(batch)
             if BUSY in failures:
@@ -210,9 +206,9 @@ async def _send_batches(queue: Queue, sent: _SentJobs, queued: Iterator[list[Out
             batch = [each for each, code in zip(batch, failures, strict=True) if code is not None]
             if not batch:
                 break
-            code = next(filter(None, failures))
             await stop.pause(_PAUSE_SECONDS * tries)
         else:
+            code = next(filter(None, failures))
             raise StoppedError(
                 f"SQS refuses the job {batch[0].id} again and again: {code}; run the same command again to go on"
             )

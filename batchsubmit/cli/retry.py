@@ -42,18 +42,17 @@ def retry(ledger: Location, settings: Settings, *, yes: bool, as_json: bool, **g
     they come from the manifest of its last run. Interrupted, run it again: it goes on with the same jobs.
     """
     chosen = Retry(
-        statuses=frozenset(given["statuses"] or (State.REJECTED, State.FAILED)),
-        codes=frozenset(given["codes"]),
-        names=given["names"],
-        messages=given["messages"],
+        statuses=frozenset(given.pop("statuses") or (State.REJECTED, State.FAILED)),
+        codes=frozenset(given.pop("codes")),
+        names=given.pop("names"),
+        messages=given.pop("messages"),
     )
     run = _last_run(ledger, settings, given["batch"])
+    given |= {"manifest": given["manifest"] or _manifest_of(run, ledger), "batch": run.batch}
     options = submit_options(
         settings,
         datetime.now(UTC),
-        manifest=given["manifest"] or _manifest_of(run, ledger),
         ledger=ledger,
-        batch=run.batch,
         moment=placeholders_at(datetime.fromisoformat(run.at), settings.submit),
         sandbox=run.sandbox,
         # A row that an earlier run recorded as invalid or identical is none of the jobs that are sent again.
@@ -61,16 +60,13 @@ def retry(ledger: Location, settings: Settings, *, yes: bool, as_json: bool, **g
         allow_duplicates=True,
         known_only=True,
         retry=chosen,
-        job_minutes=given["job_minutes"],
-        max_instance_hours=given["max_instance_hours"],
+        **given,
     )
     return send(options, settings, yes=yes, as_json=as_json)
 
 
 def _last_run(ledger: Location, settings: Settings, batch: str | None) -> RunStarted:
     """Find the last run of a ledger, or of a batch in it. Raises UsageError, LedgerError."""
-    if isinstance(ledger, Path) and not ledger.is_file():
-        raise UsageError(f"the ledger {ledger} cannot be read: there is no such file")
     runs = fold_ledger(ledger, region=resolve_region(settings.aws)).runs
     run = next((run for run in reversed(runs) if batch is None or run.batch == batch), None)
     if run is None:
