@@ -3,7 +3,7 @@
 import asyncio
 import codecs
 import sys
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +15,7 @@ import click
 
 from batchsubmit.aws import resolve_region
 from batchsubmit.cli.main import READ_EXITS
-from batchsubmit.cli.options import command, config_option, read_settings
+from batchsubmit.cli.options import command, settings_option
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
@@ -61,8 +61,8 @@ _MOST_NAMED = 10
 )
 @click.option("--batch-id", metavar="TEXT", help="With --failed-manifest: which batch.  [default: the manifest's last]")
 @click.option("--excel", is_flag=True, help="CSV with a byte-order mark, by which Excel knows that it is UTF-8.")
-@config_option()
-def export(ledger: Location, output: Path | None, config: Path | None, *, excel: bool, **given: str | None) -> int:
+@settings_option
+def export(ledger: Location, output: Path | None, settings: Settings, *, excel: bool, **given: str | None) -> int:
     """Write LEDGER as a table, one row a job: where it stands, its times, what it waited for, why it failed.
 
     CSV cells that a spreadsheet might run get an apostrophe in front. A file appears whole or not at all; one whose
@@ -70,11 +70,10 @@ def export(ledger: Location, output: Path | None, config: Path | None, *, excel:
     """
     output = None if output == Path("-") else output
     as_format, manifest, batch = given["as_format"], given["manifest"], given["batch_id"]
-    settings = read_settings(config, {"submit__batch_id": batch})
     if manifest is not None:
         if as_format:
             raise UsageError("--failed-manifest writes the manifest's own format; leave --format out")
-        batch = None if batch is None else batch_now(settings.submit)
+        batch = None if batch is None else batch_now(batch, settings.submit)
         return asyncio.run(_write_failed_rows(ledger, manifest, output, batch, settings, excel=excel))
     if batch is not None:
         raise UsageError("--batch-id goes with --failed-manifest")
@@ -94,7 +93,7 @@ def write_export(
 ) -> int:
     """Write the table, by its suffix where no format is given; count the jobs. Raises UsageError, LedgerError."""
     as_format = as_format or format_of(output)
-    timeline = read_timeline(ledger, settings)
+    timeline, _ = read_timeline(ledger, settings)
     with _opened(output, as_format, ledger) as file:
         if excel:
             file.write(codecs.BOM_UTF8)
@@ -102,15 +101,13 @@ def write_export(
     return len(timeline)
 
 
-def read_timeline(ledger: Location, settings: Settings, note: Callable[[str], object] = lambda _: None) -> Timeline:
-    """Read a whole ledger; say to the user and to `note` what had to be left out. Raises UsageError, LedgerError."""
+def read_timeline(ledger: Location, settings: Settings) -> tuple[Timeline, list[str]]:
+    """Read a whole ledger; say, and give, what had to be left out. Raises UsageError, LedgerError."""
+    remarks: list[str] = []
     region = None if isinstance(ledger, Path) else resolve_region(settings.aws)
-
-    def warn(words: str) -> None:
-        note(words)
-        say(f"{ledger}: {words}")
-
-    return Timeline.of(read_ledger(ledger, region=region, warn=warn))
+    timeline = Timeline.of(read_ledger(ledger, region=region, warn=remarks.append))
+    say(*(f"{ledger}: {words}" for words in remarks))
+    return timeline, remarks
 
 
 def format_of(path: Path | None) -> str:
@@ -130,7 +127,7 @@ async def _write_failed_rows(
     The ledger has no request bodies: the rows come from the manifest, byte for byte, under its own header. They are
     found by their keys, which are made again from request, batch and ordinal.
     """
-    timeline = read_timeline(ledger, settings)
+    timeline, _ = read_timeline(ledger, settings)
     models = (history.state.trained_model for history in timeline.histories())
     region = resolve_region(settings.aws) or region_in(next(filter(None, models), "")) or None
     async with open_manifest(manifest, region=region) as spooled:

@@ -46,8 +46,7 @@ def report(ledger: Location, output: Path | None, settings: Settings, *, as_json
 
 def write_report(ledger: Location, output: Path, settings: Settings) -> dict[str, Any]:
     """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
-    remarks: list[str] = []
-    timeline = read_timeline(ledger, settings, remarks.append)
+    timeline, remarks = read_timeline(ledger, settings)
     names, prices, left_out = settings.names, settings.prices, tuple(remarks)
     page = make_page(timeline, ledger=str(ledger), made_at=time.time(), remarks=left_out, names=names, prices=prices)
     with saving(output, inputs=[ledger], kind="html") as file:

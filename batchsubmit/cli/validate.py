@@ -1,10 +1,14 @@
 """`batchsubmit validate`."""
 
 import asyncio
+import json
 from dataclasses import asdict, replace
+from itertools import chain, repeat
+
+import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.options import command, conclude, json_option, manifest_options, tell_warnings
+from batchsubmit.cli.options import command, json_option, manifest_options, tell_warnings
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_USAGE
@@ -30,23 +34,30 @@ def validate(manifest: str, settings: Settings, *, allow_duplicates: bool, as_js
     Where there are many, the kinds of problem are counted on standard error. Exit status 2 where there is any.
     Warnings stand there too, and change no exit status.
     """
-    problems: list[Problem] = []
+    opening = chain(['{"problems": ['], repeat(", "))
 
     def tell(problem: Problem) -> None:
+        """Print it at once: there may be very many."""
         if as_json:
-            problems.append(problem)
+            click.echo(next(opening) + json.dumps({name: getattr(problem, name) for name in _MEMBERS}), nl=False)
         else:
             say(problem.located(), to_stdout=True)
 
     terms = replace(Terms.now(settings.submit, allow_duplicates=allow_duplicates), found=tell)
     inventory = asyncio.run(_check(manifest, settings, terms))
-    conclude([_verdict(manifest, inventory)], _as_dict(manifest, inventory, problems), as_json=as_json)
+    if as_json:
+        counts = json.dumps(_counts_as_dict(manifest, inventory))
+        click.echo(f"{'' if inventory.problem_count else next(opening)}], {counts.removeprefix('{')}")
+    say(_verdict(manifest, inventory))
     if inventory.problem_count > _MANY:
         say(*(f"  {kind.count:,} like {kind.first[0]}" for kind in inventory.alike.kinds.values()))
         if inventory.alike.others:
             say(f"  {inventory.alike.others:,} of other kinds")
     tell_warnings(inventory.warnings)
     return EXIT_USAGE if inventory.problem_count else 0
+
+
+_MEMBERS = ("line", "column", "character", "path", "wrong", "right")
 
 
 async def _check(manifest: str, settings: Settings, terms: Terms) -> CheckedManifest:
@@ -67,10 +78,8 @@ def _verdict(manifest: str, inventory: CheckedManifest) -> str:
     return f"{manifest}: {jobs} in {counted(len(inventory.index.memberships), 'membership')}, all valid"
 
 
-def _as_dict(manifest: str, inventory: CheckedManifest, problems: list[Problem]) -> dict[str, object]:
-    members = ("line", "column", "character", "path", "wrong", "right")
+def _counts_as_dict(manifest: str, inventory: CheckedManifest) -> dict[str, object]:
     return {
-        "problems": [{name: getattr(each, name) for name in members} for each in problems],
         "manifest": manifest,
         "rows": inventory.row_count,
         "valid": len(inventory.index),

@@ -14,7 +14,7 @@ from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.main import EXITS
-from batchsubmit.cli.options import command, conclude, config_option, json_option, read_settings
+from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
@@ -59,9 +59,8 @@ from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplain
 @click.option("--batch-id", "batch", metavar="TEXT", help="Its batch id.  [default: that of the ledger's last run]")
 @click.option("--offline", is_flag=True, help="Check the ledger alone; no call is made.")
 @click.option("--repair", is_flag=True, help="Append what the service proves; nothing is ever removed.")
-@config_option()
-@json_option
-def verify(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
+@settings_and_json
+def verify(ledger: Location, settings: Settings, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
     """Check LEDGER in itself and against the service: ghosts, orphans, duplicates, unknown jobs.
 
     Exit status 0 only where nothing is wrong or all of it was repaired, 1 where the service says otherwise, 4 where the
@@ -76,8 +75,7 @@ def verify(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) 
     """
     if how["offline"] and how["repair"]:
         raise click.UsageError("--repair needs the service: leave out --offline, or --repair")
-    settings = read_settings(config, {"submit__batch_id": how["batch"]})
-    how["batch"] = None if how["batch"] is None else batch_now(settings.submit)
+    how["batch"] = None if how["batch"] is None else batch_now(how["batch"], settings.submit)
     found = asyncio.run(_inspect(ledger, settings, **how))
     # What was paid twice first, then kind by kind.
     grouped = sorted(found.discrepancies, key=lambda each: (each.kind != Mismatch.DUPLICATE, each.kind))
