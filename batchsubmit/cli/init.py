@@ -65,6 +65,7 @@ _EXAMPLE = "11111111-1111-4111-8111-111111111111"
 _LISTS = ("list_trained_models", "list_ml_input_channels", "list_configured_model_algorithm_associations")
 """What is listed of each membership: the client's methods."""
 
+_Item = Mapping[str, Any]
 _Listed = list[dict[str, Any]]
 
 
@@ -133,7 +134,7 @@ class FirstRows:
     region: str = ""
     notes: list[str] = field(default_factory=list)
 
-    def add(self, membership: Mapping[str, Any], models: _Listed, channels: _Listed, algorithms: _Listed) -> None:
+    def add(self, membership: _Item, models: _Listed, channels: _Listed, algorithms: _Listed) -> None:
         """Add a row for each active model, with the newest active channel that has data for its algorithm."""
         names = {each["configuredModelAlgorithmAssociationArn"]: each["name"] for each in algorithms}
         active = sorted(filter(_is_active, channels), key=lambda each: each["createTime"])
@@ -165,13 +166,11 @@ class FirstRows:
         return chosen
 
 
-def _is_active(listed: Mapping[str, Any]) -> bool:
+def _is_active(listed: _Item) -> bool:
     return bool(listed["status"] == "ACTIVE")
 
 
-def _row(
-    membership: Mapping[str, Any], model: Mapping[str, Any], channel: Mapping[str, Any], comment: str
-) -> dict[str, str]:
+def _row(membership: _Item, model: _Item, channel: _Item, comment: str) -> dict[str, str]:
     return {
         "name": f"{model['name'][:59]}-001",
         "membershipIdentifier": membership["id"],

@@ -5,7 +5,6 @@ import shlex
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import chain
 from typing import Any
 
 import click
@@ -48,7 +47,7 @@ def logs(ledger: Location, name: str | None, lines: int, settings: Settings, *, 
     """
     found = asyncio.run(_read_logs(ledger, name, settings, lines))
     content = {"ledger": str(ledger), "log_group": LOG_GROUP, "jobs": list(map(asdict, found))}
-    words = chain.from_iterable(job.words() for job in found[:_MOST_JOBS])
+    words = (line for job in found[:_MOST_JOBS] for line in job.words())
     conclude(words, content, as_json=as_json, are_data=True)
     if not found:
         say(f"{ledger}: no job failed")
