@@ -14,7 +14,7 @@ from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, State, end_words
+from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, State, end_words, has_failed
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.codec import require_ledger
@@ -120,9 +120,7 @@ def _words(ledger: Location, live: LiveRun, *, lists_all: bool) -> Iterator[str]
         yield from (f"  {line}" for line in last_run_words(state))
         if counts.pending + counts.running and (eta := live.words(datetime.now(UTC))):
             yield f"  {eta}" if state.open_run else f"  {eta}, if it is run again now"
-    found = [job for job in state if State.of(job) in _JOBS_LISTED]
-    unknown = [job for job in found if job.phase in UNDECIDED]
-    failed = [job for job in found if job.phase not in UNDECIDED]
+    unknown, failed = state.undecided(), list(filter(has_failed, state))
     for job in (*unknown, *failed) if lists_all else unknown[:_MOST_LISTED]:
         why = (job.message or "a call was about to be made") if job.phase in UNDECIDED else end_words(job)
         yield f"{State.of(job)}: {job.name} in membership {job.membership}: {why}"
