@@ -60,6 +60,7 @@ _INSTANCE_TYPE = "ml.m5.xlarge"
 """That of AWS's own example of an inference job."""
 
 _MOST_ROWS = 20
+_BETWEEN_PAGES_SECONDS = 0.1
 _RECEIVES = "CAN_RECEIVE_INFERENCE_OUTPUT"
 _EXAMPLE = "11111111-1111-4111-8111-111111111111"
 _LISTS = ("list_trained_models", "list_ml_input_channels", "list_configured_model_algorithm_associations")
@@ -217,11 +218,14 @@ async def _find_rows(settings: Settings, memberships: Iterable[str]) -> FirstRow
 
 
 async def _list(client: Any, method: str, **request: str) -> _Listed:  # noqa: ANN401
-    """Read a whole list. Raises BatchsubmitError, which says why it cannot."""
+    """Read a whole list, page by page, with a pause after each. Raises BatchsubmitError, which says why it cannot."""
+    found: _Listed = []
     try:
         pages = client.get_paginator(method).paginate(**request)
-        answer = await pages.build_full_result()
+        async for page in pages:
+            found += page[pages.result_keys[0].expression]
+            await asyncio.sleep(_BETWEEN_PAGES_SECONDS)
     except Exception as exc:
         operation = client.meta.method_to_api_mapping[method]
         raise BatchsubmitError(str(ReadError(operation, outcome_of(exc, has_left=True)))) from exc
-    return list(answer[pages.result_keys[0].expression])
+    return found

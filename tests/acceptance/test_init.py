@@ -1,12 +1,15 @@
 """From an empty folder to a finished first batch, and what `init` writes on the way."""
 
+import asyncio
 import csv
 import json
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from byte_server import http, wire
 from conftest import Program, Sandbox
 from local_aws import LocalAws
 
@@ -113,6 +116,31 @@ def test_what_may_not_be_listed_is_named_with_its_action(newcomer: Program, sand
     assert operation in ended.stderr
     assert "batchsubmit policy init" in ended.stderr
     assert len(rows(newcomer)) == (4 if operation == "ListTrainedModels" else 1)
+
+
+def test_an_answer_without_its_list_is_a_note(newcomer: Program, sandbox: Sandbox) -> None:
+    """And no bug: the example is written all the same."""
+    sandbox.disturb({"fault": "no_arn", "operation": "ListMemberships"})
+    ended = newcomer.run("init")
+    assert ended.status == 0, ended.stderr
+    assert "note: ListMemberships: " in ended.stderr
+    assert len(rows(newcomer)) == 1
+
+
+async def test_the_pages_of_a_list_are_paced(newcomer: Program) -> None:
+    """Each is asked for a tenth of a second after the one before, at the least."""
+    asked: list[float] = []
+
+    def page(_: bytes) -> bytes:
+        asked.append(time.monotonic())
+        more = {"nextToken": f"{len(asked)}"} if len(asked) < 3 else {}
+        return http("200 OK", json.dumps({"membershipSummaries": [], **more}).encode(), "application/json")
+
+    async with wire(page) as (url, _):
+        ended = await asyncio.to_thread(newcomer.run, "init", AWS_ENDPOINT_URL_CLEANROOMS=url)
+    assert "this account has no active membership" in ended.stderr
+    assert len(asked) == 3
+    assert min(later - sooner for sooner, later in pairwise(asked)) >= 0.1
 
 
 def test_an_editor_is_told_the_schema_and_the_settings_are_found(newcomer: Program) -> None:
