@@ -26,8 +26,7 @@ from batchsubmit.schema.arns import region_in
 from batchsubmit.text import counted
 
 _MOST_JOBS = 10
-_MOST_READ = 500_000
-"""Of a job's lines, those that are read for the last ones."""
+_MOST_PAGES = 50
 
 
 @command(
@@ -125,10 +124,13 @@ async def _ask(found: _JobLogs, api: CleanRooms, client: Any, most: int) -> None
     last: deque[str] = deque(maxlen=most)
     request = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": found.stream}
     try:
-        pages = client.get_paginator("filter_log_events").paginate(**request, PaginationConfig={"MaxItems": _MOST_READ})
-        async for page in pages:
+        for _ in range(_MOST_PAGES):
+            page = await client.filter_log_events(**request)
             # Local CloudWatches pass over the prefix.
             last.extend(each["message"] for each in page["events"] if each["logStreamName"].startswith(found.stream))
+            if not page.get("nextToken"):
+                break
+            request["nextToken"] = page["nextToken"]
     except Exception as exc:  # noqa: BLE001 (whatever it is, the lines cannot be read)
         found.trouble = str(ReadError("FilterLogEvents", outcome_of(exc, has_left=True))).partition(". Allow")[0]
     else:
