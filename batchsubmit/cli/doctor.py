@@ -32,7 +32,7 @@ from batchsubmit.core.jobs import Denied, Forbidden, InvalidRequest, NotSent, Re
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BatchsubmitError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.dynamodb import open_table
-from batchsubmit.ledger.file import LedgerFile, holding_run, lock
+from batchsubmit.ledger.file import LedgerFile, holding_run, lock, shared_file_system
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.table import TABLE_ADDRESS, check_format
 from batchsubmit.manifest.check import open_checked_manifest
@@ -322,11 +322,11 @@ def _try_folder(path: Path, rows: int) -> tuple[str, str]:
     folder = path.parent.resolve()
     if not is_kept_out:
         return WRONG, f"{folder}: its locks keep nobody out; give --ledger another disk"
+    if kind := shared_file_system(folder):
+        words = f"{folder} is {kind}: its locks may not hold between machines; for several, use a table (dynamodb://)"
+        return UNTRIED, words
     need = f"; the batch needs about {needed}" if rows else ""
-    return (
-        GOOD,
-        f"{folder}: writable, locks work on this machine, {shutil.disk_usage(folder).free / 1e6:,.0f} MB free{need}",
-    )
+    return GOOD, f"{folder}: writable, locks work, {shutil.disk_usage(folder).free / 1e6:,.0f} MB free{need}"
 
 
 def _read_ledger(path: Path) -> tuple[str, str]:
