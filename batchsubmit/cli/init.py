@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,10 @@ def init(folder: Path, memberships: tuple[str, ...], *, as_json: bool) -> int:
     files = _files(found.rows or [example(found.region)], found.region)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        kept = [name for name in files if (folder / name).exists()]
-        written = [name for name in files if name not in kept]
-        for name in written:
-            (folder / name).write_text(files[name], encoding="utf-8")
+        written = [name for name, content in files.items() if _write_new(folder / name, content)]
     except OSError as exc:
         raise UsageError(f"{folder} cannot be written: {exc.strerror}; give init a folder that can") from exc
+    kept = [name for name in files if name not in written]
     content: dict[str, Any] = {"written": written, "kept": kept, "rows": len(found.rows), "notes": found.notes}
     return conclude(_words(folder, **content), content, as_json=as_json)
 
@@ -125,6 +124,14 @@ def _files(rows: list[dict[str, str]], region: str) -> dict[str, str]:
         _SCHEMA: json.dumps(Settings.model_json_schema(), indent=2) + "\n",
         _STEPS: f"{_INTRODUCTION}\n{steps}",
     }
+
+
+def _write_new(path: Path, content: str) -> bool:
+    """Write a file, unless there is one."""
+    with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+        file.write(content)
+        return True
+    return False
 
 
 @dataclass(slots=True)

@@ -94,6 +94,13 @@ def test_nothing_is_overwritten_and_a_folder_is_made(newcomer: Program) -> None:
     assert "  cd new/churn\n" in again.stderr
 
 
+def test_a_link_is_kept_too_and_nothing_is_written_where_it_leads(newcomer: Program) -> None:
+    """Also one to a file that is not there just now."""
+    (newcomer.folder / "jobs.csv").symlink_to("elsewhere.csv")
+    assert "kept as they were: jobs.csv\n" in newcomer.run("init").stderr
+    assert not (newcomer.folder / "elsewhere.csv").exists()
+
+
 @pytest.mark.parametrize("lacks", ["AWS_REGION", "AWS_SECRET_ACCESS_KEY"])
 def test_without_an_account_there_is_an_example_that_can_be_rehearsed(
     program: Program, newcomer: Program, lacks: str
