@@ -271,9 +271,11 @@ class Canceller:
             match result:
                 case Accepted():
                     self.asked.append(state)
-                case Forbidden() | Denied() | NotSent():
+                case Forbidden() | Denied():
                     words = str(ReadError("CancelTrainedModelInferenceJob", result))
                     self._stop.request(StopReason.of_read(result), words)
+                case NotSent():
+                    self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
                 case None | Throttled():
                     return
                 case Uncertain():
