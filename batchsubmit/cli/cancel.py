@@ -22,7 +22,6 @@ from batchsubmit.cleanrooms.api import JobsApi, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.confirm import ask
-from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import command, conclude, rate_option, run_command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock
@@ -49,7 +48,13 @@ _NAMES_SHOWN = 10
     ("cancel all that run, after a look and a question", "batchsubmit cancel jobs.ledger.jsonl"),
     ("only see what would be cancelled", "batchsubmit cancel jobs.ledger.jsonl --dry-run"),
     ("only some, in a script", "batchsubmit cancel jobs.ledger.jsonl --name 'churn-*' --yes --json"),
-    exits=EXITS | {1: "some jobs could not be cancelled"},
+    exits={
+        0: "cancelled, or nothing was running",
+        1: "some jobs could not be cancelled",
+        2: "usage or settings wrong: nothing was cancelled",
+        3: "not agreed to, or stopped before the end: run it again to go on",
+        4: "the ledger is in use (end the run first) or damaged",
+    },
 )
 @click.argument("ledger", type=parse_location)
 @click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only in this one; may be repeated.")

@@ -49,7 +49,11 @@ _PAUSE_SECONDS = 0.25
         'batchsubmit enqueue jobs.csv --queue-url "$QUEUE_URL"',
     ),
     ("the same rows as a round of their own", "batchsubmit enqueue jobs.csv --config worker.toml --batch-id 2026-w48"),
-    exits={number: EXITS[number] for number in (0, 2, 3)},
+    exits={
+        0: EXITS[0],
+        2: "usage, settings or manifest wrong, or there is no such queue: nothing was sent",
+        3: EXITS[3],
+    },
 )
 @manifest_options
 @queue_url_option

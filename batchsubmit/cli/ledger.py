@@ -15,7 +15,13 @@ from batchsubmit.ledger.read import read_ledger
 from batchsubmit.ledger.transfer import export_events, import_file, make_table
 from batchsubmit.text import counted
 
-_EXITS = {0: EXITS[0], 2: "usage or settings wrong, or there is no such table or file", 3: EXITS[3], 4: EXITS[4]}
+_EXITS = {
+    0: EXITS[0],
+    2: "usage or settings wrong, or there is no such table or file",
+    3: "DynamoDB does not answer, or workers are at the table: run it again",
+    4: "the ledger is in use or damaged, or the two contradict each other",
+}
+
 _CREATE = ("make a table, then share it", "batchsubmit ledger create-table batchsubmit-jobs")
 _IMPORT = (
     "bring a ledger file into it; may be repeated",

@@ -32,7 +32,7 @@ _MOST_PAGES = 50
 @command(
     ("why did jobs fail?", "batchsubmit logs jobs.ledger.jsonl"),
     ("the last 200 lines of one", "batchsubmit logs jobs.ledger.jsonl churn-001 --lines 200"),
-    exits=READ_EXITS,
+    exits=READ_EXITS | {2: "the ledger cannot be read, or has no such job"},
 )
 @click.argument("ledger", type=parse_location)
 @click.argument("name", required=False)

@@ -13,7 +13,6 @@ from batchsubmit.app.run import require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock, timestamp
@@ -39,7 +38,13 @@ from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplain
     ("the ledger against the service", "batchsubmit verify jobs.ledger.jsonl"),
     ("append what the service proves, after a copy was restored", "batchsubmit verify jobs.ledger.jsonl --repair"),
     ("the file alone, without a call", "batchsubmit verify jobs.ledger.jsonl --offline"),
-    exits=EXITS | {1: "the service says otherwise", 4: "the file is damaged or unsound, or in use (--repair)"},
+    exits={
+        0: "nothing is wrong, or all of it was repaired",
+        1: "the service says otherwise",
+        2: "usage or settings wrong",
+        3: "the service does not answer: run it again",
+        4: "the file is damaged or unsound, or in use (--repair)",
+    },
 )
 @click.argument("ledger", type=parse_location)
 @click.option(

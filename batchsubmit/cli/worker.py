@@ -48,6 +48,7 @@ def _ask(probe: str, config: Path | None) -> int:
     | {
         0: "ended by SIGTERM or Ctrl-C, all is recorded or handed back; --check: it is live (or ready)",
         1: "--check: it is not",
+        2: "usage or settings wrong, or there is no such queue",
         3: "something else ended it: credentials, a queue that was deleted; fix that and start it again",
     },
 )
