@@ -65,7 +65,7 @@ _Answer = TypeVar("_Answer")
     exits={0: "all that could be tried works", 1: "some of it does not (✗)", 2: EXITS[2], 3: "some could not be asked"},
 )
 @click.argument("manifest", type=click.Path(allow_dash=True), required=False)
-@ledger_option
+@ledger_option(help="The ledger of submit.")
 @batch_id_option
 @settings_and_json
 def doctor(manifest: str | None, settings: Settings, *, as_json: bool) -> int:

@@ -80,14 +80,7 @@ config_option = partial(
 )
 settings_option = config_option("settings")
 queue_url_option = setting_option("--queue-url", "worker.queue_url", "URL")
-ledger_option = click.option(
-    "--ledger",
-    "submit__ledger",
-    type=click.Path(),
-    metavar="LEDGER",
-    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder, "
-    "with --sandbox <manifest stem>.sandbox.ledger.jsonl; for a pipe <batch id>.ledger.jsonl]",
-)
+ledger_option = partial(click.option, "--ledger", "submit__ledger", type=click.Path(), metavar="LEDGER")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 batch_id_option = setting_option("--batch-id", "submit.batch_id", "TEXT")
 rate_option = setting_option("--rate", "rate.max_per_second", "N", words="Calls a second, 0 for no limit")

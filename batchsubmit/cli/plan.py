@@ -180,8 +180,10 @@ def _ready(plan: Plan) -> Iterator[str]:
     exits=EXITS | {1: "--online: a trained model or channel is not ready"},
 )
 @manifest_options
-@ledger_option
-@click.option("--history", multiple=True, type=parse_location, help="Earlier ledgers, by which to learn run times.")
+@ledger_option(help="The ledger's file, or dynamodb://TABLE; only read. [default: that of submit]")
+@click.option(
+    "--history", multiple=True, type=parse_location, help="An earlier ledger to learn run times from; may be repeated."
+)
 @job_minutes_option
 @click.option(
     "--online", is_flag=True, help="Look at the service: running jobs, trained models, channels, credentials."

@@ -52,7 +52,10 @@ from batchsubmit.text import agreeing, counted
     ),
 )
 @manifest_options
-@ledger_option
+@ledger_option(
+    help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder, "
+    "with --sandbox <manifest stem>.sandbox.ledger.jsonl; for a pipe <batch id>.ledger.jsonl]",
+)
 @click.option("--sandbox", is_flag=True, help="Rehearse against a local Clean Rooms ML in this process.")
 @sandbox_job_seconds_option
 @click.option(
