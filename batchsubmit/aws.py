@@ -242,13 +242,14 @@ async def open_client(
         yield client
 
 
-async def whose_account(region: str, profile: str | None) -> str:
+async def whose_account(region: str) -> str:
     """Say in a few words whose credentials are used where; the account is asked for at AWS's own endpoint alone.
 
     Raises UsageError, StoppedError, as a client does.
     """
     async with open_client("cleanroomsml", region=region) as client:
         endpoint = str(client.meta.endpoint_url)
+    profile = os.environ.get("AWS_PROFILE")
     where = f"region {region}, " + (f"profile {profile}" if profile else "credentials of the environment or a role")
     if not (urlsplit(endpoint).hostname or "").endswith(_AWS_HOSTS):
         return f"{where}, endpoint {endpoint}, which is not AWS's"

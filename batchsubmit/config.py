@@ -301,7 +301,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 _FREE = frozenset({"defaults", "names", "prices"})
 """Sections whose keys are the user's own."""
-_SECRET = frozenset({"webhook_secret", "notify"})
+_SECRET = {"webhook_secret", "notify"}
 """Nothing writes these down: the address of a webhook lets who has it post there."""
 
 
@@ -328,14 +328,8 @@ def setting_names() -> Iterator[tuple[str, ...]]:
 
 def changed(settings: Settings) -> dict[str, str]:
     """The settings that differ from their defaults, as TOML has them: no free sections, and nothing that is secret."""
-    given: dict[str, str] = {}
-    for section, *keys in setting_names():
-        values = getattr(settings, section)
-        for key in keys:
-            value = getattr(values, key)
-            if key not in _SECRET and value != type(values).model_fields[key].get_default(call_default_factory=True):
-                given[f"{section}.{key}"] = json.dumps(value)
-    return given
+    given = settings.model_dump(exclude_defaults=True, exclude={"night": _SECRET, **dict.fromkeys(_FREE, True)})
+    return {f"{section}.{key}": json.dumps(each) for section, keys in given.items() for key, each in keys.items()}
 
 
 def _explain(exc: ValidationError, file: Path | None) -> str:

@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import pairwise
 
 _COMPARED_CHARACTERS = 80
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def printable(text: str) -> str:
@@ -76,11 +77,7 @@ def duration(seconds: float) -> str:
     if seconds < 10:
         return f"{round(seconds, 1):g} s"
     whole = round(seconds)
-    for unit, name, below, below_name in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
-    ):
+    for (unit, name), (below, below_name) in pairwise(_UNITS):
         if whole >= unit:
             rest = whole % unit // below
             return f"{whole // unit:,} {name}" + (f" {rest} {below_name}" if rest else "")
@@ -89,9 +86,8 @@ def duration(seconds: float) -> str:
 
 def rate(per_second: float) -> str:
     """A rate in the unit that fits: 2.5/s, 12/min, 20/h, 0.4/h."""
-    units = {"s": 1, "min": _MINUTE, "h": _HOUR}
-    unit = next((name for name, length in units.items() if per_second * length >= 1), "h")
-    number = per_second * units[unit]
+    length, unit = next((each for each in reversed(_UNITS[1:]) if per_second * each[0] >= 1), _UNITS[1])
+    number = per_second * length
     return f"{number:,.0f}/{unit}" if number >= 10 or number == round(number) else f"{number:.1f}/{unit}"
 
 

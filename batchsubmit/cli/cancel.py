@@ -5,7 +5,6 @@ answer is looked at and tried again.
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,20 +17,19 @@ from typing import Any
 
 import click
 
-from batchsubmit.advice import forbidden_words
 from batchsubmit.aws import resolve_region, whose_account
 from batchsubmit.cleanrooms.api import JobsApi, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.confirm import ask
-from batchsubmit.cli.options import LEDGER, command, conclude, rate_option, run_command, settings_and_json
+from batchsubmit.cli.options import command, conclude, rate_option, run_command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Forbidden, NotSent, Result, Throttled, Uncertain
 from batchsubmit.core.states import CANCELLED_STATUS, JobState, Phase
 from batchsubmit.errors import EXIT_STOPPED, LedgerError, StoppedError, UsageError, status_of_work
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.file import holding_run
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
@@ -42,7 +40,6 @@ from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason, reading, stop_on_signals
 from batchsubmit.text import agreeing, counted, duration
 
-_CALLS_AT_ONCE = 8
 _CANCELLING = frozenset({"CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
 _NAMES_SHOWN = 10
 
@@ -59,7 +56,7 @@ _NAMES_SHOWN = 10
         4: "the ledger is in use (end the run first) or damaged",
     },
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.option("--membership", "memberships", multiple=True, metavar="ID", help="Only in this one; may be repeated.")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="Only jobs of such names; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Show what would be cancelled, and cancel nothing.")
@@ -80,7 +77,7 @@ def cancel(ledger: Location, settings: Settings, *, as_json: bool, **how: Any) -
     found = run_command(_survey(ledger, settings, **filters))
     asks = bool(found.running) and not (how["dry_run"] or how["yes"])
     if asks:
-        say(run_command(whose_account(region_in(found.running[0].arn), os.environ.get("AWS_PROFILE"))))
+        say(run_command(whose_account(region_in(found.running[0].arn))))
     say(*found.words(ledger, is_filtered=any(filters.values())))
     if found.running:
         say(found.loss(), is_odd=True)
@@ -187,10 +184,8 @@ async def _survey(
 async def _recall(location: Location, settings: Settings, agreed: _Survey, *, wait: bool) -> dict[str, Any]:
     """Cancel the running jobs of a survey and no others; with `wait` follow them to their end and record it.
 
-    Gives how many of them were `cancelled`, had `ended` before, were asked for and had not ended yet (`under_way`), or
-    are `left`, and which were `refused`.
-
-    Raises UsageError, LedgerError (a run took the ledger meanwhile), StoppedError.
+    Gives how many were `cancelled`, had `ended` before, are `under_way` to their end, or are `left`, and which were
+    `refused`. Raises UsageError, LedgerError (a run took the ledger meanwhile), StoppedError.
     """
     stop, region = Stop(), resolve_region(settings.aws)
     targets = [*agreed.running, *agreed.cancelling]
@@ -252,11 +247,10 @@ class Canceller:
     def __init__(self, api: JobsApi, settings: Settings, stop: Stop) -> None:
         self._api = api
         self._stop = stop
-        self._slots = settings.slots
+        self._poll_seconds = settings.slots.min_poll_seconds
         self._reads = open_reads(api, settings, stop, SystemClock())
         self._gate = open_gate(Pace(settings.rate.max_per_second), stop, SystemClock())
         self._retry = settings.retry
-        self._at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
         self.asked: list[JobState] = []
         self.refused: dict[str, str] = {}
 
@@ -267,42 +261,32 @@ class Canceller:
         """
         memberships = sorted({state.membership for state in states})
         listed = {job.arn: job.status for each in memberships for job in await self._reads.jobs(each)}
-        running, cancelling = [], []
-        for state in states:
-            status = listed.get(state.arn) or await self._status(state)
-            if status in _CANCELLING:
-                cancelling.append(state)
-            elif status and is_running(status):
-                running.append(state)
-        return running, cancelling
+        stands = [(state, listed.get(state.arn) or await self._status(state)) for state in states]
+        running = [state for state, status in stands if status and runs_on(status)]
+        return running, [state for state, status in stands if status in _CANCELLING]
 
     async def _status(self, state: JobState) -> str:
         details = await self._reads.find(state.membership, state.arn)
         return details.status if details else ""
 
     async def cancel(self, states: Iterable[JobState]) -> None:
-        """Call for each job; return once every call is answered, or the run is asked to stop."""
-        async with asyncio.TaskGroup() as calling:
-            for state in states:
-                calling.create_task(self._cancel(state), name=f"cancel {state.job}")
-
-    async def _cancel(self, state: JobState) -> None:
-        async with self._at_once:
+        """Call for one job after the other; return once all is answered, or the run is asked to stop."""
+        for state in states:
             result = await retried(partial(self._call, state), self._retry, sleep=self._stop.pause)
-        match result:
-            case Accepted():
-                self.asked.append(state)
-            case Forbidden() | Denied():
-                words = forbidden_words("CancelTrainedModelInferenceJob", result)
-                self._stop.request(StopReason.of_read(result), words)
-            case NotSent():
-                self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
-            case None | Throttled():
-                return
-            case Uncertain():
-                self.refused[state.job] = result.reason
-            case _:
-                self.refused[state.job] = f"{result.code}: {result.message}"
+            match result:
+                case Accepted():
+                    self.asked.append(state)
+                case Forbidden() | Denied():
+                    words = str(ReadError("CancelTrainedModelInferenceJob", result))
+                    self._stop.request(StopReason.of_read(result), words)
+                case NotSent():
+                    self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
+                case None | Throttled():
+                    return
+                case Uncertain():
+                    self.refused[state.job] = result.reason
+                case _:
+                    self.refused[state.job] = f"{result.code}: {result.message}"
 
     async def _call(self, state: JobState) -> Result | None:
         """Make one call; None where the run is stopping, and none may be made."""
@@ -328,22 +312,16 @@ class Canceller:
         return Conflicted("NoAnswer", outcome.reason)  # as a conflict it is tried again, a bounded number of times
 
     async def record_ends(self, states: Sequence[JobState], recorder: Recorder) -> None:
-        """Poll cancelled jobs, and no others, until each end is recorded or the run is asked to stop.
-
-        Polls that bring nothing get rarer.
-        """
-        pause = self._slots.min_poll_seconds
+        """Poll cancelled jobs, and no others, until each end is recorded or the run is asked to stop."""
         left = list(states)
         while left and not self._stop.requested:
             try:
-                waiting = [state for state in left if not await self._record_end(state, recorder)]
+                left = [state for state in left if not await self._record_end(state, recorder)]
             except ReadError as exc:
                 self._stop.request(StopReason.of_read(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
                 return
-            pause = self._slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
-            left = waiting
             if left:
-                await self._stop.pause(min(pause, self._slots.max_poll_seconds))
+                await self._stop.pause(self._poll_seconds)
 
     async def _record_end(self, state: JobState, recorder: Recorder) -> bool:
         """Record a job's end; False where it has not ended yet."""

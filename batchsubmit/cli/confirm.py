@@ -1,7 +1,6 @@
 """The question whether to go on. Only a person at a terminal is asked."""
 
 import asyncio
-import os
 import sys
 
 from batchsubmit.app.plan import plan_of
@@ -28,7 +27,7 @@ async def approve(run: Run, *, yes: bool) -> None:
         return
     if asks:
         local = "the sandbox, in this process"
-        say(local if run.options.sandbox else await whose_account(run.region, os.environ.get("AWS_PROFILE")))
+        say(local if run.options.sandbox else await whose_account(run.region))
         say(*short_plan(plan))
         say(*odd_words(plan), is_odd=True)
     hours = plan.instance_hours

@@ -23,7 +23,7 @@ from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_o
 from batchsubmit.cleanrooms.quotas import ask_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.main import EXITS
-from batchsubmit.cli.options import batch_id_option, command, conclude, settings_and_json
+from batchsubmit.cli.options import batch_id_option, command, conclude, ledger_option, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import after_run_of
 from batchsubmit.clock import SystemClock
@@ -32,7 +32,7 @@ from batchsubmit.core.jobs import Denied, Forbidden, InvalidRequest, NotSent, Re
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BatchsubmitError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.dynamodb import open_table
-from batchsubmit.ledger.file import LedgerFile, holding_run, lock
+from batchsubmit.ledger.file import LedgerFile, holding_run, lock, shared_file_system
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.table import TABLE_ADDRESS, check_format
 from batchsubmit.manifest.check import open_checked_manifest
@@ -47,12 +47,9 @@ _TOLERATED_SKEW_SECONDS = 240
 _MOST_MEMBERSHIPS = 20
 _BYTES_A_JOB = 1200
 _NOWHERE = "00000000-0000-0000-0000-000000000000"
-_NEED_A_JOB = (
-    "StartTrainedModelInferenceJob, TagResource and CancelTrainedModelInferenceJob cannot be tried without a job"
-)
+_NEED_A_JOB = "StartTrainedModelInferenceJob, TagResource and CancelTrainedModelInferenceJob need a job to be tried"
 _NETWORK = "look at the network, HTTPS_PROXY and AWS_ENDPOINT_URL*"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_SHARED = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "lustre", "gluster")
 
 GOOD, WRONG, UNASKED, UNTRIED = "good", "wrong", "unasked", "untried"
 """How a check came out; `untried` could not be tried at all, `unasked` got no answer."""
@@ -68,7 +65,7 @@ _Answer = TypeVar("_Answer")
     exits={0: "all that could be tried works", 1: "some of it does not (✗)", 2: EXITS[2], 3: "some could not be asked"},
 )
 @click.argument("manifest", type=click.Path(allow_dash=True), required=False)
-@click.option("--ledger", "submit__ledger", type=click.Path(), metavar="LEDGER", help="The ledger of submit.")
+@ledger_option(help="The ledger of submit.")
 @batch_id_option
 @settings_and_json
 def doctor(manifest: str | None, settings: Settings, *, as_json: bool) -> int:
@@ -322,25 +319,14 @@ def _try_folder(path: Path, rows: int) -> tuple[str, str]:
         file.close()
         with suppress(OSError):
             probe.unlink()
-    kind, folder = _file_system(path.parent), path.parent.resolve()
+    folder = path.parent.resolve()
     if not is_kept_out:
         return WRONG, f"{folder}: its locks keep nobody out; give --ledger another disk"
-    if kind.startswith(_SHARED):
+    if kind := shared_file_system(folder):
         words = f"{folder} is {kind}: its locks may not hold between machines; for several, use a table (dynamodb://)"
         return UNTRIED, words
     need = f"; the batch needs about {needed}" if rows else ""
     return GOOD, f"{folder}: writable, locks work, {shutil.disk_usage(folder).free / 1e6:,.0f} MB free{need}"
-
-
-def _file_system(folder: Path) -> str:
-    """The kind of file system that a folder is on, as Linux tells it; else empty."""
-    device = folder.stat().st_dev
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    number = f"{os.major(device)}:{os.minor(device)}"
-    return next((line.split(" - ")[1].split()[0] for line in mounts if line.split()[2] == number), "")
 
 
 def _read_ledger(path: Path) -> tuple[str, str]:

@@ -5,7 +5,6 @@ sent. The membership is its group, which makes a standard queue fair between mem
 deduplication id.
 """
 
-import asyncio
 import fcntl
 import json
 import os
@@ -40,7 +39,6 @@ from batchsubmit.queue.message import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, ORDINAL_AT
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 from batchsubmit.text import agreeing, counted
 
-_CONCURRENCY = 8
 _MOST_TRIES = 8
 _PAUSE_SECONDS = 0.25
 
@@ -52,7 +50,7 @@ _PAUSE_SECONDS = 0.25
     ),
     ("the same rows as a round of their own", "batchsubmit enqueue jobs.csv --config worker.toml --batch-id 2026-w48"),
     exits={
-        0: "all is on the queue, or there was nothing to do",
+        0: EXITS[0],
         2: "usage, settings or manifest wrong, or there is no such queue: nothing was sent",
         3: EXITS[3],
     },
@@ -66,14 +64,7 @@ _PAUSE_SECONDS = 0.25
     help="What was sent. [default: <manifest stem>.enqueue.jsonl in the current folder]",
 )
 @json_option
-def enqueue(
-    manifest: str,
-    progress: Path | None,
-    settings: Settings,
-    *,
-    allow_duplicates: bool,
-    as_json: bool,
-) -> int:
+def enqueue(manifest: str, progress: Path | None, settings: Settings, *, allow_duplicates: bool, as_json: bool) -> int:
     """Put the jobs of MANIFEST on an SQS queue, for batchsubmit worker.
 
     Every row is checked before anything is sent. A second run goes on where the first one ended, and sends nothing
@@ -95,10 +86,9 @@ def enqueue(
 
 
 async def _send(manifest: str, settings: Settings, terms: Terms, progress: Path | None) -> dict[str, Any]:
-    """Send what was not sent before; `progress` is the file that says what was, where the user named one.
+    """Send what was not sent before, as the file `progress` says, if one is named; give the command's JSON object.
 
-    Gives the command's JSON object. Raises ManifestError (problems in rows; nothing was sent), UsageError,
-    StoppedError.
+    Raises ManifestError (problems in rows; nothing was sent), UsageError, StoppedError.
     """
     began_at, stop = time.monotonic(), Stop()
     url, region = queue_and_region(settings)
@@ -117,12 +107,7 @@ async def _send(manifest: str, settings: Settings, terms: Terms, progress: Path 
         before = sum(key in sent.keys for key in index)
         numbers = (number for number, key in enumerate(index) if key not in sent.keys)
         queued = batches(_message(index, number, terms.batch) for number in numbers)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for number in range(_CONCURRENCY):
-                    tasks.create_task(_send_batches(queue, sent, queued, stop), name=f"enqueue {number}")
-        except* StoppedError as group:
-            raise group.exceptions[0] from group
+        await _send_batches(queue, sent, queued, stop)
         count = sum(key in sent.keys for key in index) - before
         left = len(index) - before - count
         return {
@@ -214,7 +199,7 @@ def _read_keys(file: BinaryIO, queue: str) -> Iterator[str]:
 async def _send_batches(queue: Queue, sent: _SentJobs, queued: Iterator[list[Outgoing]], stop: Stop) -> None:
     """Send batches, each until SQS has all of it, as long as the run is not asked to stop. Raises StoppedError."""
     while not stop.requested and (batch := next(queued, None)):
-        code = None
+        failures: list[str | None] = []
         for tries in range(1, _MOST_TRIES + 1):
             failures = await queue.send(batch)
             if BUSY in failures:
@@ -225,9 +210,9 @@ async def _send_batches(queue: Queue, sent: _SentJobs, queued: Iterator[list[Out
             batch = [each for each, code in zip(batch, failures, strict=True) if code is not None]
             if not batch:
                 break
-            code = next(filter(None, failures))
             await stop.pause(_PAUSE_SECONDS * tries)
         else:
+            code = next(filter(None, failures))
             raise StoppedError(
                 f"SQS refuses the job {batch[0].id} again and again: {code}; run the same command again to go on"
             )

@@ -3,7 +3,7 @@
 import asyncio
 import codecs
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -14,22 +14,22 @@ from typing import BinaryIO
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.options import LEDGER, command, config_option, read_settings
+from batchsubmit.cli.main import READ_EXITS
+from batchsubmit.cli.options import command, settings_option
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_FAILED, UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.manifest.check import Terms, open_reader, take_inventory
+from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.outputs.files import ENDINGS, ending, saving
 from batchsubmit.outputs.templates import batch_now, placeholders_at
 from batchsubmit.report.export import FORMATS, export_rows
 from batchsubmit.report.timeline import Timeline
-from batchsubmit.schema import RequestChecker
 from batchsubmit.schema.arns import region_in
 from batchsubmit.text import agreeing, counted
 
@@ -43,14 +43,9 @@ _MOST_NAMED = 10
         "what failed, to be fixed and submitted again",
         "batchsubmit export jobs.ledger.jsonl --failed-manifest jobs.csv --output fix.csv",
     ),
-    exits={
-        0: "written, whatever the jobs' state",
-        1: "with --failed-manifest: a failed job has no row in the manifest any more",
-        2: "ledger or manifest cannot be read, or the file not written",
-        4: "the ledger is damaged before its end",
-    },
+    exits=READ_EXITS | {1: "with --failed-manifest: a failed job has no row in the manifest any more"},
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.option(
     "--format",
     "as_format",
@@ -66,8 +61,8 @@ _MOST_NAMED = 10
 )
 @click.option("--batch-id", metavar="TEXT", help="With --failed-manifest: which batch.  [default: the manifest's last]")
 @click.option("--excel", is_flag=True, help="CSV with a byte-order mark, by which Excel knows that it is UTF-8.")
-@config_option()
-def export(ledger: Location, output: Path | None, config: Path | None, *, excel: bool, **given: str | None) -> int:
+@settings_option
+def export(ledger: Location, output: Path | None, settings: Settings, *, excel: bool, **given: str | None) -> int:
     """Write LEDGER as a table, one row a job: where it stands, its times, what it waited for, why it failed.
 
     CSV cells that a spreadsheet might run get an apostrophe in front. A file appears whole or not at all; one whose
@@ -78,32 +73,27 @@ def export(ledger: Location, output: Path | None, config: Path | None, *, excel:
     if manifest is not None:
         if as_format:
             raise UsageError("--failed-manifest writes the manifest's own format; leave --format out")
-        settings = read_settings(config, {"submit__batch_id": batch})
-        batch = None if batch is None else batch_now(settings.submit)
+        batch = None if batch is None else batch_now(batch, settings.submit)
         return asyncio.run(_write_failed_rows(ledger, manifest, output, batch, settings, excel=excel))
-    if batch is not None or config is not None:
-        raise UsageError("--batch-id and --config go with --failed-manifest")
+    if batch is not None:
+        raise UsageError("--batch-id goes with --failed-manifest")
     as_format = as_format or format_of(output)
     if excel and as_format != "csv":
         raise UsageError("--excel writes CSV; leave --format out, or give --output a name that ends in .csv")
     if as_format == "parquet" and not output:
         raise UsageError("Parquet cannot be written to standard output; give --output FILE")
-    own = None if isinstance(ledger, Path) else read_settings(None)
-    count = write_export(ledger, output, own, as_format, excel=excel)
+    count = write_export(ledger, output, settings, as_format, excel=excel)
     if output:
         say(f"{output}: {counted(count, 'job')} of {ledger}")
     return 0
 
 
 def write_export(
-    ledger: Location, output: Path | None, settings: Settings | None, as_format: str = "", *, excel: bool = False
+    ledger: Location, output: Path | None, settings: Settings, as_format: str = "", *, excel: bool = False
 ) -> int:
-    """Write the table, in the format of its suffix where none is given; give the number of jobs.
-
-    Raises UsageError, LedgerError.
-    """
+    """Write the table, by its suffix where no format is given; count the jobs. Raises UsageError, LedgerError."""
     as_format = as_format or format_of(output)
-    timeline = read_timeline(ledger, settings)
+    timeline, _ = read_timeline(ledger, settings)
     with _opened(output, as_format, ledger) as file:
         if excel:
             file.write(codecs.BOM_UTF8)
@@ -111,20 +101,13 @@ def write_export(
     return len(timeline)
 
 
-def read_timeline(
-    ledger: Location, settings: Settings | None, note: Callable[[str], object] = lambda _: None
-) -> Timeline:
-    """Read a whole ledger; say to the user and to `note` what had to be left out. Raises UsageError, LedgerError.
-
-    A file needs no settings; of a table they have the region.
-    """
-    region = resolve_region(settings.aws) if settings else None
-
-    def warn(words: str) -> None:
-        note(words)
-        say(f"{ledger}: {words}")
-
-    return Timeline.of(read_ledger(ledger, region=region, warn=warn))
+def read_timeline(ledger: Location, settings: Settings) -> tuple[Timeline, list[str]]:
+    """Read a whole ledger; say, and give, what had to be left out. Raises UsageError, LedgerError."""
+    remarks: list[str] = []
+    region = None if isinstance(ledger, Path) else resolve_region(settings.aws)
+    timeline = Timeline.of(read_ledger(ledger, region=region, warn=remarks.append))
+    say(*(f"{ledger}: {words}" for words in remarks))
+    return timeline, remarks
 
 
 def format_of(path: Path | None) -> str:
@@ -144,7 +127,7 @@ async def _write_failed_rows(
     The ledger has no request bodies: the rows come from the manifest, byte for byte, under its own header. They are
     found by their keys, which are made again from request, batch and ordinal.
     """
-    timeline = read_timeline(ledger, settings)
+    timeline, _ = read_timeline(ledger, settings)
     models = (history.state.trained_model for history in timeline.histories())
     region = resolve_region(settings.aws) or region_in(next(filter(None, models), "")) or None
     async with open_manifest(manifest, region=region) as spooled:
@@ -156,16 +139,19 @@ async def _write_failed_rows(
             if has_failed(history.state) and history.batch == batch
         }
         moment = placeholders_at(datetime.fromisoformat(run.at), settings.submit) if run else {}
-        terms = Terms(batch=batch, keep_invalid=True, foreign_arns=settings.checks.foreign_arns, moment=moment)
-        checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
-        reader = open_reader(spooled, defaults=settings.defaults, checker=checker, run=terms.run)
-        lines = await asyncio.to_thread(_lines_of, reader, failed, terms)
+        terms = Terms(batch=batch, allow_duplicates=True, keep_invalid=True, moment=moment)
+        inventory = await check_manifest(spooled, settings, region=region, terms=terms)
+        lines = _lines_of(inventory, failed)
+        if len(lines) < len(failed):
+            # Whether the run let identical rows be jobs, or recorded them as invalid, is not in the ledger.
+            terms = replace(terms, allow_duplicates=False)
+            lines |= _lines_of(await check_manifest(spooled, settings, region=region, terms=terms), failed)
         kind = spooled.format if output and ending(output) != ending(manifest) else ""
         if excel and spooled.format != "csv":
             raise UsageError(f"--excel writes CSV, and {manifest} is JSONL; leave it out")
         if lines:
             with _opened(output, kind, ledger, manifest) as file:
-                parts = _parts(spooled.file, reader, set(lines.values()))
+                parts = _parts(spooled.file, inventory.index.reader, set(lines.values()))
                 if excel:
                     file.write(codecs.BOM_UTF8 + next(parts, b"").removeprefix(codecs.BOM_UTF8))
                 file.writelines(parts)
@@ -201,22 +187,13 @@ def _run_of(timeline: Timeline, spooled: ManifestFile) -> RunStarted | None:
     return next(iter([*same, *named, *runs]), None)
 
 
-def _lines_of(reader: Reader, failed: Mapping[str, str], terms: Terms) -> dict[str, int]:
-    """Find the line of each failed job's row, as far as the manifest has it. Raises UsageError.
-
-    Whether the run let identical rows be jobs (--allow-duplicates) or recorded them as invalid is not in the ledger,
-    so what is not found in one way is looked for in the other.
-    """
-    lines: dict[str, int] = {}
-    for allow_duplicates in (True, False):
-        if len(lines) < len(failed):
-            inventory = take_inventory(reader, replace(terms, allow_duplicates=allow_duplicates))
-            if not inventory.is_readable:
-                raise UsageError(f"{inventory.problems[0]}; no run submitted a manifest like this")
-            valid = zip(inventory.index, inventory.index.lines, strict=True)
-            invalid = ((event.job, line) for line, event in inventory.invalid.items())
-            lines |= {key: line for key, line in chain(valid, invalid) if key in failed}
-    return lines
+def _lines_of(inventory: CheckedManifest, failed: Container[str]) -> dict[str, int]:
+    """Find the rows of the failed jobs, also the invalid ones: their lines by key. Raises UsageError."""
+    if not inventory.is_readable:
+        raise UsageError(f"{inventory.problems[0]}; no run submitted a manifest like this")
+    valid = zip(inventory.index, inventory.index.lines, strict=True)
+    invalid = ((event.job, line) for line, event in inventory.invalid.items())
+    return {key: line for key, line in chain(valid, invalid) if key in failed}
 
 
 def _parts(file: BinaryIO, reader: Reader, lines: set[int]) -> Iterator[bytes]:

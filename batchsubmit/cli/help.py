@@ -16,7 +16,6 @@ from batchsubmit.text import nearest, printable
     ("the pages there are", "batchsubmit help"),
     ("one of them", "batchsubmit help manifest"),
     exits={0: "printed", 2: "there is no such page"},
-    name="help",
 )
 @click.argument("topic", required=False)
 def help(topic: str | None) -> int:  # noqa: A001 (the command's own name)

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,7 @@ from batchsubmit.app.run import require_region
 from batchsubmit.aws import open_client, resolve_region
 from batchsubmit.cleanrooms.client import outcome_of
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.options import command, json_option, read_settings
-from batchsubmit.cli.output import say
+from batchsubmit.cli.options import command, conclude, json_option, read_settings
 from batchsubmit.config import SETTINGS_FILE, Settings
 from batchsubmit.errors import BatchsubmitError, UsageError
 from batchsubmit.text import counted
@@ -65,18 +64,10 @@ _MOST_ROWS = 20
 _BETWEEN_PAGES_SECONDS = 0.1
 _RECEIVES = "CAN_RECEIVE_INFERENCE_OUTPUT"
 _EXAMPLE = "11111111-1111-4111-8111-111111111111"
-_MEMBERSHIPS = ("ListMemberships", "list_memberships", "membershipSummaries")
-_LISTS = (
-    ("ListTrainedModels", "list_trained_models", "trainedModels"),
-    ("ListMLInputChannels", "list_ml_input_channels", "mlInputChannelsList"),
-    (
-        "ListConfiguredModelAlgorithmAssociations",
-        "list_configured_model_algorithm_associations",
-        "configuredModelAlgorithmAssociations",
-    ),
-)
-"""What is listed, and then of each membership: operation, the client's method, the member of the answer that has it."""
+_LISTS = ("list_trained_models", "list_ml_input_channels", "list_configured_model_algorithm_associations")
+"""What is listed of each membership: the client's methods."""
 
+_Item = Mapping[str, Any]
 _Listed = list[dict[str, Any]]
 
 
@@ -102,19 +93,22 @@ def init(folder: Path, memberships: tuple[str, ...], *, as_json: bool) -> int:
     except OSError as exc:
         raise UsageError(f"{folder} cannot be written: {exc.strerror}; give init a folder that can") from exc
     kept = [name for name in files if name not in written]
-    say(*(f"note: {note}" for note in found.notes))
-    if as_json:
-        click.echo(json.dumps({"written": written, "kept": kept, "rows": len(found.rows), "notes": found.notes}))
-    say(f"written: {', '.join(written) or 'nothing'}")
+    content: dict[str, Any] = {"written": written, "kept": kept, "rows": len(found.rows), "notes": found.notes}
+    return conclude(_words(folder, **content), content, as_json=as_json)
+
+
+def _words(folder: Path, *, written: list[str], kept: list[str], rows: int, notes: list[str]) -> Iterator[str]:
+    yield from (f"note: {note}" for note in notes)
+    yield f"written: {', '.join(written) or 'nothing'}"
     if kept:
-        say(f"kept as they were: {', '.join(kept)}")
-    if _MANIFEST in written and found.rows:
-        say(f"{_MANIFEST} has {counted(len(found.rows), 'row')} that can be sent as they stand")
+        yield f"kept as they were: {', '.join(kept)}"
+    if _MANIFEST in written and rows:
+        yield f"{_MANIFEST} has {counted(rows, 'row')} that can be sent as they stand"
     elif _MANIFEST in written:
-        say(f"{_MANIFEST} has an example: put your own membership, model, channel and account in its place")
+        yield f"{_MANIFEST} has an example: put your own membership, model, channel and account in its place"
     steps = STEPS if folder == Path() else ((f"Go to {folder}", shlex.join(["cd", str(folder)])), *STEPS)
-    say("Next:", *(words for what, line in steps for words in (f"  {line}", f"      {what}")))
-    return 0
+    yield "Next:"
+    yield from (words for what, line in steps for words in (f"  {line}", f"      {what}"))
 
 
 def _files(rows: list[dict[str, str]], region: str) -> dict[str, str]:
@@ -148,7 +142,7 @@ class FirstRows:
     region: str = ""
     notes: list[str] = field(default_factory=list)
 
-    def add(self, membership: Mapping[str, Any], models: _Listed, channels: _Listed, algorithms: _Listed) -> None:
+    def add(self, membership: _Item, models: _Listed, channels: _Listed, algorithms: _Listed) -> None:
         """Add a row for each active model, with the newest active channel that has data for its algorithm."""
         names = {each["configuredModelAlgorithmAssociationArn"]: each["name"] for each in algorithms}
         active = sorted(filter(_is_active, channels), key=lambda each: each["createTime"])
@@ -180,13 +174,11 @@ class FirstRows:
         return chosen
 
 
-def _is_active(listed: Mapping[str, Any]) -> bool:
+def _is_active(listed: _Item) -> bool:
     return bool(listed["status"] == "ACTIVE")
 
 
-def _row(
-    membership: Mapping[str, Any], model: Mapping[str, Any], channel: Mapping[str, Any], comment: str
-) -> dict[str, str]:
+def _row(membership: _Item, model: _Item, channel: _Item, comment: str) -> dict[str, str]:
     return {
         "name": f"{model['name'][:59]}-001",
         "membershipIdentifier": membership["id"],
@@ -214,12 +206,12 @@ async def _find_rows(settings: Settings, memberships: Iterable[str]) -> FirstRow
     try:
         found.region = require_region(resolve_region(settings.aws))
         async with open_client("cleanrooms", region=found.region, attempts=5) as client:
-            listed = await _list(client, *_MEMBERSHIPS, status="ACTIVE")
+            listed = await _list(client, "list_memberships", status="ACTIVE")
         async with open_client("cleanroomsml", region=found.region, attempts=5) as client:
             for membership in found.choose(listed, memberships):
                 asked = {"membershipIdentifier": membership["id"]}
                 try:
-                    lists = [await _list(client, *each, **asked) for each in _LISTS]
+                    lists = [await _list(client, each, **asked) for each in _LISTS]
                 except BatchsubmitError as exc:
                     found.notes.append(f"membership {membership['id']}: {exc}")
                 else:
@@ -232,13 +224,15 @@ async def _find_rows(settings: Settings, memberships: Iterable[str]) -> FirstRow
     return found
 
 
-async def _list(client: Any, operation: str, method: str, member: str, **request: str) -> _Listed:  # noqa: ANN401
+async def _list(client: Any, method: str, **request: str) -> _Listed:  # noqa: ANN401
     """Read a whole list, page by page, with a pause after each. Raises BatchsubmitError, which says why it cannot."""
     found: _Listed = []
     try:
-        async for page in client.get_paginator(method).paginate(**request):
-            found += page[member]
+        pages = client.get_paginator(method).paginate(**request)
+        async for page in pages:
+            found += page[pages.result_keys[0].expression]
             await asyncio.sleep(_BETWEEN_PAGES_SECONDS)
     except Exception as exc:
+        operation = client.meta.method_to_api_mapping[method]
         raise BatchsubmitError(str(ReadError(operation, outcome_of(exc, has_left=True)))) from exc
     return found

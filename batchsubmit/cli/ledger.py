@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.main import manual
-from batchsubmit.cli.options import LEDGER, command, conclude, settings_and_json
+from batchsubmit.cli.main import EXITS, manual
+from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location, TableLocation, parse_location
@@ -16,7 +16,7 @@ from batchsubmit.ledger.transfer import export_events, import_file, make_table
 from batchsubmit.text import counted
 
 _EXITS = {
-    0: "done, or there was nothing to do",
+    0: EXITS[0],
     2: "usage or settings wrong, or there is no such table or file",
     3: "DynamoDB does not answer, or workers are at the table: run it again",
     4: "the ledger is in use or damaged, or the two contradict each other",
@@ -45,7 +45,7 @@ def create_table(table: str, settings: Settings, *, as_json: bool) -> int:
 
 @command(_IMPORT, exits=_EXITS, name="import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.argument("table", type=LEDGER)
+@click.argument("table", type=parse_location)
 @settings_and_json
 def import_table(file: Path, table: Location, settings: Settings, *, as_json: bool) -> int:
     """Write a ledger file's events into a table.
@@ -60,7 +60,7 @@ def import_table(file: Path, table: Location, settings: Settings, *, as_json: bo
 
 
 @command(_EXPORT, exits=_EXITS, name="export")
-@click.argument("table", type=LEDGER)
+@click.argument("table", type=parse_location)
 @click.argument("file", type=click.Path(path_type=Path))
 @settings_and_json
 def export_table(table: Location, file: Path, settings: Settings, *, as_json: bool) -> int:

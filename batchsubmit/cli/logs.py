@@ -1,7 +1,6 @@
 """`batchsubmit logs`: what the service says of jobs that failed, and the last lines of their logs."""
 
 import asyncio
-import json
 import shlex
 from collections import deque
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ from batchsubmit.aws import open_client, resolve_region
 from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.main import EXITS
-from batchsubmit.cli.options import LEDGER, command, settings_and_json
+from batchsubmit.cli.main import READ_EXITS
+from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.states import LOG_GROUP, JobState, Phase, end_words, has_failed
 from batchsubmit.errors import BatchsubmitError, UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.schema.arns import region_in
 from batchsubmit.text import counted
@@ -33,9 +32,9 @@ _MOST_PAGES = 50
 @command(
     ("why did jobs fail?", "batchsubmit logs jobs.ledger.jsonl"),
     ("the last 200 lines of one", "batchsubmit logs jobs.ledger.jsonl churn-001 --lines 200"),
-    exits={0: "printed, as far as it can be read", 2: "the ledger cannot be read, or has no such job", 4: EXITS[4]},
+    exits=READ_EXITS | {2: "the ledger cannot be read, or has no such job"},
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.argument("name", required=False)
 @click.option("--lines", default=20, show_default=True, metavar="N", help="Lines of each job's log, the last ones.")
 @settings_and_json
@@ -46,12 +45,9 @@ def logs(ledger: Location, name: str | None, lines: int, settings: Settings, *, 
     them is printed.
     """
     found = asyncio.run(_read_logs(ledger, name, settings, lines))
-    if as_json:
-        jobs = list(map(asdict, found))
-        click.echo(json.dumps({"ledger": str(ledger), "log_group": LOG_GROUP, "jobs": jobs}))
-        return 0
-    for job in found[:_MOST_JOBS]:
-        say(*job.words(), to_stdout=True)
+    content = {"ledger": str(ledger), "log_group": LOG_GROUP, "jobs": list(map(asdict, found))}
+    words = (line for job in found[:_MOST_JOBS] for line in job.words())
+    conclude(words, content, as_json=as_json, are_data=True)
     if not found:
         say(f"{ledger}: no job failed")
     elif len(found) > _MOST_JOBS:

@@ -78,6 +78,12 @@ EXITS = {
     3: "stopped before the end: run it again to go on",
     4: "the ledger is in use or damaged",
 }
+READ_EXITS = {
+    0: "printed or written, whatever the jobs' state",
+    2: "usage or settings wrong, or a file cannot be read or written",
+    4: "the ledger is damaged before its end",
+}
+"""Of the commands that only read a ledger."""
 
 
 def manual(*examples: tuple[str, str], exits: dict[int, str] = EXITS, more: str = "") -> str:
@@ -85,7 +91,7 @@ def manual(*examples: tuple[str, str], exits: dict[int, str] = EXITS, more: str 
     lines = ["\b", "Examples:"]
     for purpose, line in examples:
         lines += [f"  # {purpose}", f"  {line}"]
-    statuses = [f"  {number}  {words}" for number, words in exits.items()]
+    statuses = [f"  {number}  {words}" for number, words in sorted(exits.items())]
     parts = ["\n".join(lines), "\n".join(["\b", "Exit status:", *statuses])]
     return "\n\n".join([*parts, more] if more else parts)
 
@@ -110,10 +116,7 @@ def commands() -> None:
 
 
 def main() -> None:
-    """Run a command and exit: 0 done, 1 some failed, 2 usage, 3 stopped before the end, 4 ledger in use or damaged.
-
-    The status tells of the jobs: that output could not be written changes it only where output was all there was to do.
-    """
+    """Run a command and exit. Output that is not complete changes the status only of commands that send nothing."""
     streams = Streams()
     warnings.simplefilter("once", StrippedWarning)
     warnings.showwarning = lambda message, *_, **__: say(f"batchsubmit: note: {message}")
@@ -159,8 +162,6 @@ def _refuse_what_is_no_text() -> None:
     arguments = {f"argument {number}": value for number, value in enumerate(sys.argv[1:], 1)}
     settings = {name: value for name, value in os.environ.items() if name.startswith("BATCHSUBMIT_")}
     for name, value in (arguments | settings).items():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            raise UsageError(f"{name} is not UTF-8: {shown}; rename the file, or write it in UTF-8") from None
+        shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if shown != value:
+            raise UsageError(f"{name} is not UTF-8: {shown}; rename the file, or write it in UTF-8")

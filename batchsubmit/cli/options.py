@@ -13,15 +13,10 @@ from batchsubmit.cli.main import EXITS, manual
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import SETTINGS_FILE, Settings, load_settings
 from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, exit_status
-from batchsubmit.ledger.base import parse_location
 
 _Result = TypeVar("_Result")
 _Command = Callable[..., int]
 _Option = Callable[[_Command], _Command]
-
-
-LEDGER = parse_location
-"""The type of an argument that is a ledger: a file's path, or `dynamodb://TABLE`."""
 
 
 def command(
@@ -29,7 +24,6 @@ def command(
     exits: dict[int, str] = EXITS,
     more: str = "",
     name: str | None = None,
-    context_settings: dict[str, bool] | None = None,
 ) -> Callable[[_Command], click.Command]:
     """Make a function a command; the rest is what `manual` makes its help's end of.
 
@@ -52,8 +46,7 @@ def command(
                     click.echo(json.dumps({**content, "exit_status": exit_status(exc)}))
                 raise
 
-        epilog = manual(*examples, exits=exits, more=more)
-        return click.command(name, epilog=epilog, context_settings=context_settings)(called)
+        return click.command(name, epilog=manual(*examples, exits=exits, more=more))(called)
 
     return made
 
@@ -87,6 +80,7 @@ config_option = partial(
 )
 settings_option = config_option("settings")
 queue_url_option = setting_option("--queue-url", "worker.queue_url", "URL")
+ledger_option = partial(click.option, "--ledger", "submit__ledger", type=click.Path(), metavar="LEDGER")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 batch_id_option = setting_option("--batch-id", "submit.batch_id", "TEXT")
 rate_option = setting_option("--rate", "rate.max_per_second", "N", words="Calls a second, 0 for no limit")
@@ -172,9 +166,13 @@ def run_command(work: Coroutine[Any, Any, _Result], next_step: str = "run the sa
         raise StoppedError(f"ended at once by a second signal; {next_step}") from None
 
 
-def conclude(lines: Iterable[object], content: dict[str, Any], *, as_json: bool) -> int:
-    """Say how a command ended and, where that is asked, print its object; give the exit status in it, else 0."""
-    say(*lines)
+def conclude(lines: Iterable[object], content: dict[str, Any], *, as_json: bool, are_data: bool = False) -> int:
+    """Say how a command ended and, where that is asked, print its object; give the exit status in it, else 0.
+
+    Lines that are data go to standard output, where the object takes their place.
+    """
+    if not (are_data and as_json):
+        say(*lines, to_stdout=are_data)
     if as_json:
         click.echo(json.dumps(content))
     return int(content.get("exit_status", 0))

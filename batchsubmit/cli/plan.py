@@ -1,9 +1,8 @@
 """`batchsubmit plan`."""
 
 import asyncio
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,18 +13,19 @@ from batchsubmit.app.plan import plan as make_plan
 from batchsubmit.app.run import submit_options
 from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import (
-    LEDGER,
     command,
+    conclude,
     job_minutes_option,
     json_option,
+    ledger_option,
     manifest_options,
     sandbox_job_seconds_option,
     tell_warnings,
 )
-from batchsubmit.cli.output import membership_names, say, screen_width
+from batchsubmit.cli.output import membership_names, screen_width
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_FAILED
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.text import agreeing, counted, cut, duration, with_names
 
 _MOST_LISTED = 20
@@ -52,18 +52,12 @@ def whole_plan(plan: Plan) -> Iterator[str]:
     ]
     for head, cells in ((["trained model", "to do"], models), (["instance type", "to do", "hours", "USD"], types)):
         if cells:
-            yield from _aligned([head, *cells[:_MOST_LANES]])
-            yield from _and_more(len(cells))
+            yield from _aligned(head, cells)
             yield ""
     yield from _notes(plan)
     yield _cost(plan)
     yield from _forecast(plan)
     yield from _ready(plan)
-
-
-def _and_more(count: int) -> Iterator[str]:
-    if count > _MOST_LANES:
-        yield f"... and {count - _MOST_LANES:,} more; --json has all"
 
 
 def short_plan(plan: Plan) -> Iterator[str]:
@@ -127,28 +121,28 @@ def _finish(plan: Plan) -> str:
 
 
 def _table(plan: Plan) -> Iterator[str]:
-    lanes, count = sorted(plan.lanes(), key=lambda lane: -lane["to_do"]), len(plan.progress.lanes)
-    if count > 1:
-        total = {name: sum(lane[name] or 0 for lane in lanes) for name in list(lanes[0])[1:]}
-        running = None if plan.running is None else total["running"]
-        slots = plan.slots or None
-        lanes[_MOST_LANES:] = [{"membership": "total", **total, "slots": slots, "running": running}]
-    rows = [[name.replace("_", " ") for name in lanes[0]]]
-    for name, *numbers in map(dict.values, lanes):
+    lanes = sorted(plan.lanes(), key=lambda lane: -lane["to_do"])
+    total = {name: sum(lane[name] or 0 for lane in lanes) for name in list(lanes[0])[1:]}
+    total |= {"slots": plan.slots or None, "running": None if plan.running is None else total["running"]}
+    rows = []
+    for name, *numbers in map(dict.values, (*lanes, {"membership": "total", **total})):
         cells = ("?" if number is None else f"{number:,}" for number in numbers)
         rows.append([with_names(name, membership_names), *cells])
-    yield from _aligned(rows)
-    yield from _and_more(count)
+    end = rows.pop()
+    yield from _aligned([name.replace("_", " ") for name in lanes[0]], rows, [end] if len(rows) > 1 else [])
 
 
-def _aligned(rows: list[list[str]]) -> Iterator[str]:
+def _aligned(head: list[str], rows: list[list[str]], end: Sequence[list[str]] = ()) -> Iterator[str]:
     """Put cells below one another, numbers to the right; of names, as much as a screen has room for."""
-    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = [head, *rows[:_MOST_LANES], *end]
+    first, *widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     if screen := screen_width(sys.stdout):
         first = min(first, max(screen - sum(widths) - 2 * len(widths), _LEAST_NAME))
-    for name, *numbers in rows:
+    for name, *numbers in shown:
         cells = [number.rjust(width) for number, width in zip(numbers, widths, strict=True)]
         yield "  ".join([cut(name, first, keeps_end=name.startswith("arn:")).ljust(first), *cells])
+    if len(rows) > _MOST_LANES:
+        yield f"... and {len(rows) - _MOST_LANES:,} more; --json has all"
 
 
 def _notes(plan: Plan) -> Iterator[str]:
@@ -185,15 +179,9 @@ def _ready(plan: Plan) -> Iterator[str]:
     exits=EXITS | {1: "--online: a trained model or channel is not ready"},
 )
 @manifest_options
+@ledger_option(help="The ledger's file, or dynamodb://TABLE; only read. [default: that of submit]")
 @click.option(
-    "--ledger",
-    "submit__ledger",
-    type=click.Path(),
-    metavar="LEDGER",
-    help="The ledger's file, or dynamodb://TABLE; only read. [default: <manifest stem>.ledger.jsonl in this folder]",
-)
-@click.option(
-    "--history", multiple=True, type=LEDGER, help="An earlier ledger to learn from how long jobs take; may be repeated."
+    "--history", multiple=True, type=parse_location, help="An earlier ledger to learn run times from; may be repeated."
 )
 @job_minutes_option
 @click.option(
@@ -214,8 +202,4 @@ def plan(settings: Settings, *, as_json: bool, history: tuple[Location, ...], on
     made = asyncio.run(make_plan(options, settings, history=history, online=online))
     tell_warnings(made.warnings)
     status = EXIT_FAILED if made.readiness is not None and made.readiness.problems else 0
-    if as_json:
-        click.echo(json.dumps(made.as_dict() | {"exit_status": status}))
-    else:
-        say(*whole_plan(made), to_stdout=True)
-    return status
+    return conclude(whole_plan(made), made.as_dict() | {"exit_status": status}, as_json=as_json, are_data=True)

@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from batchsubmit.cli.export import read_timeline
-from batchsubmit.cli.options import LEDGER, command, settings_and_json
+from batchsubmit.cli.main import READ_EXITS
+from batchsubmit.cli.options import command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.outputs.files import saving
 from batchsubmit.report.page import make_page
 
@@ -20,13 +21,9 @@ from batchsubmit.report.page import make_page
     ("a page to open in a browser", "batchsubmit report jobs.ledger.jsonl"),
     ("where it is wanted", "batchsubmit report jobs.ledger.jsonl --output out/jobs.html"),
     ("for programs", "batchsubmit report jobs.ledger.jsonl --json | jq '.counts, .left'"),
-    exits={
-        0: "written, whatever the jobs' state",
-        2: "the ledger cannot be read, or the page not written",
-        4: "the ledger is damaged before its end",
-    },
+    exits=READ_EXITS,
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -48,12 +45,8 @@ def report(ledger: Location, output: Path | None, settings: Settings, *, as_json
 
 
 def write_report(ledger: Location, output: Path, settings: Settings) -> dict[str, Any]:
-    """Write the page, with the names and prices of the settings; give its headline and figures.
-
-    Raises UsageError, LedgerError.
-    """
-    remarks: list[str] = []
-    timeline = read_timeline(ledger, settings, remarks.append)
+    """Write the page; give its headline and figures. Raises UsageError, LedgerError."""
+    timeline, remarks = read_timeline(ledger, settings)
     names, prices, left_out = settings.names, settings.prices, tuple(remarks)
     page = make_page(timeline, ledger=str(ledger), made_at=time.time(), remarks=left_out, names=names, prices=prices)
     with saving(output, inputs=[ledger], kind="html") as file:

@@ -8,13 +8,13 @@ import click
 
 from batchsubmit.app.run import submit_options
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.options import LEDGER, command, run_options, settings_option
+from batchsubmit.cli.options import command, run_options, settings_option
 from batchsubmit.cli.submit import send
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.states import Retry, State
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.outputs.templates import placeholders_at
 
@@ -24,7 +24,7 @@ from batchsubmit.outputs.templates import placeholders_at
     ("only what the service rejected, which costs nothing twice", "batchsubmit retry LEDGER --status rejected"),
     ("only some, in a script", "batchsubmit retry LEDGER --code INTERNAL_ERROR --name 'churn-*' --yes --json"),
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.option("--status", "statuses", multiple=True, type=click.Choice(["rejected", "failed"]), help="Only such jobs.")
 @click.option("--code", "codes", multiple=True, metavar="CODE", help="Only jobs that failed so; may be repeated.")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="Only jobs of such names; may be repeated.")
@@ -35,32 +35,24 @@ from batchsubmit.outputs.templates import placeholders_at
 @click.option("--batch-id", "batch", metavar="TEXT", help="Whose jobs. [default: the last run's batch]")
 @settings_option
 @run_options
-def retry(
-    ledger: Location,
-    settings: Settings,
-    *,
-    yes: bool,
-    as_json: bool,
-    **given: Any,  # noqa: ANN401 (click's)
-) -> int:
+def retry(ledger: Location, settings: Settings, *, yes: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401
     """Send the jobs of LEDGER again that were rejected, and those that ran and failed, which are paid again.
 
     Each is a new round of the same job, with a tag of its own, and is sent exactly once. The ledger has no requests:
     they come from the manifest of its last run. Interrupted, run it again: it goes on with the same jobs.
     """
     chosen = Retry(
-        statuses=frozenset(given["statuses"] or (State.REJECTED, State.FAILED)),
-        codes=frozenset(given["codes"]),
-        names=given["names"],
-        messages=given["messages"],
+        statuses=frozenset(given.pop("statuses") or (State.REJECTED, State.FAILED)),
+        codes=frozenset(given.pop("codes")),
+        names=given.pop("names"),
+        messages=given.pop("messages"),
     )
     run = _last_run(ledger, settings, given["batch"])
+    given |= {"manifest": given["manifest"] or _manifest_of(run, ledger), "batch": run.batch}
     options = submit_options(
         settings,
         datetime.now(UTC),
-        manifest=given["manifest"] or _manifest_of(run, ledger),
         ledger=ledger,
-        batch=run.batch,
         moment=placeholders_at(datetime.fromisoformat(run.at), settings.submit),
         sandbox=run.sandbox,
         # A row that an earlier run recorded as invalid or identical is none of the jobs that are sent again.
@@ -68,16 +60,13 @@ def retry(
         allow_duplicates=True,
         known_only=True,
         retry=chosen,
-        job_minutes=given["job_minutes"],
-        max_instance_hours=given["max_instance_hours"],
+        **given,
     )
     return send(options, settings, yes=yes, as_json=as_json)
 
 
 def _last_run(ledger: Location, settings: Settings, batch: str | None) -> RunStarted:
     """Find the last run of a ledger, or of a batch in it. Raises UsageError, LedgerError."""
-    if isinstance(ledger, Path) and not ledger.is_file():
-        raise UsageError(f"the ledger {ledger} cannot be read: there is no such file")
     runs = fold_ledger(ledger, region=resolve_region(settings.aws)).runs
     run = next((run for run in reversed(runs) if batch is None or run.batch == batch), None)
     if run is None:

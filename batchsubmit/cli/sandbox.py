@@ -1,6 +1,5 @@
 """`batchsubmit sandbox`."""
 
-import math
 import os
 import time
 from functools import partial
@@ -15,9 +14,9 @@ from batchsubmit.errors import StoppedError
 from batchsubmit.sandbox import FaultPlan, Faults, SandboxServer, SandboxService, SandboxSettings
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
-_amount = partial(click.option, type=click.FloatRange(min=0))
-_count = partial(click.option, type=click.IntRange(min=0), metavar="N")
-_share = partial(click.option, type=click.FloatRange(0, 1), metavar="P")
+_amount = partial(click.option, type=click.FloatRange(min=0), show_default=True)
+_count = partial(click.option, type=click.IntRange(min=0), metavar="N", show_default=True)
+_share = partial(click.option, type=click.FloatRange(0, 1), metavar="P", show_default=True)
 
 
 @command(
@@ -29,12 +28,9 @@ _share = partial(click.option, type=click.FloatRange(0, 1), metavar="P")
     exits={0: "interrupted", 2: "usage wrong", 3: "it could not be served: the port is taken, say"},
     more="Any AWS client calls it with AWS_ENDPOINT_URL_CLEANROOMSML set to its URL, AWS_REGION to the region of "
     "the manifest's ARNs, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to anything.",
-    context_settings={"show_default": True},
 )
-@click.option("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Port to listen on, 0 for a free one."
-)
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Port.  [default: a free one]")
 @_amount("--job-seconds", default=2.0, metavar="SECONDS", help="Mean time a job runs.")
 @_amount("--job-sigma", default=0.0, metavar="SIGMA", help="Spread of that time, log-normal.")
 @_count("--per-membership", default=5, help="Slots of a membership, 0 for no quota.")
@@ -76,4 +72,4 @@ async def _serve(server: SandboxServer) -> None:
             say("To use it, in another terminal (the region is that of the manifest's ARNs):")
             say(f"export AWS_ENDPOINT_URL_CLEANROOMSML={server.url} AWS_REGION=eu-central-1")
             say("export AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox")
-            await stop.pause(math.inf)
+            await stop.pause(None)

@@ -1,6 +1,5 @@
 """`batchsubmit status`."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +9,14 @@ import click
 from rich.console import Console
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.options import LEDGER, command, settings_and_json
+from batchsubmit.cli.main import READ_EXITS
+from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import Settings
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, Phase, State, end_words
+from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, State, end_words, has_failed
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.read import TableFollower, Tail, read_ledger
 from batchsubmit.observers.progress import Feed, LiveRun, has_died, watch
@@ -32,9 +32,9 @@ _REFRESH_SECONDS = 1.0
     ("a live view beside a run, until it ends", "batchsubmit status jobs.ledger.jsonl --watch"),
     ("a line every five minutes, into a file", "batchsubmit status jobs.ledger.jsonl --watch --interval 300 > log"),
     ("for programs", "batchsubmit status jobs.ledger.jsonl --json | jq .counts"),
-    exits={0: "printed, whatever the jobs' state", 2: "the ledger cannot be read", 4: "it is damaged"},
+    exits=READ_EXITS,
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.option("--watch", "watching", is_flag=True, help="Follow a run until it ends, or Ctrl-C.")
 @click.option(
     "--interval",
@@ -60,11 +60,8 @@ def status(ledger: Location, settings: Settings, *, watching: bool, lists_all: b
         live = _watch(ledger, region, as_json=as_json, **how) if watching else _read(ledger, region)
     except OSError as exc:
         raise UsageError(f"the ledger {ledger} cannot be read: {exc.strerror}") from exc
-    if as_json:
-        click.echo(json.dumps(_as_dict(ledger, live.ledger_state)))
-    else:
-        say(*_words(ledger, live, lists_all=lists_all), to_stdout=True)
-    return 0
+    content = _as_dict(ledger, live.ledger_state) if as_json else {}
+    return conclude(_words(ledger, live, lists_all=lists_all), content, as_json=as_json, are_data=True)
 
 
 def _read(ledger: Location, region: str | None) -> LiveRun:
@@ -123,11 +120,10 @@ def _words(ledger: Location, live: LiveRun, *, lists_all: bool) -> Iterator[str]
         yield from (f"  {line}" for line in last_run_words(state))
         if counts.pending + counts.running and (eta := live.words(datetime.now(UTC))):
             yield f"  {eta}" if state.open_run else f"  {eta}, if it is run again now"
-    found = [job for job in state if State.of(job) in _JOBS_LISTED]
-    unknown = [job for job in found if job.phase in UNDECIDED]
-    failed = [job for job in found if job.phase not in UNDECIDED]
+    unknown, failed = state.undecided(), list(filter(has_failed, state))
     for job in (*unknown, *failed) if lists_all else unknown[:_MOST_LISTED]:
-        yield f"{State.of(job)}: {job.name} in membership {job.membership}: {_reason(job)}"
+        why = (job.message or "a call was about to be made") if job.phase in UNDECIDED else end_words(job)
+        yield f"{State.of(job)}: {job.name} in membership {job.membership}: {why}"
     if not lists_all:
         if len(unknown) > _MOST_LISTED:
             yield f"... and {len(unknown) - _MOST_LISTED:,} more unknown; --all lists them"
@@ -150,13 +146,6 @@ def _grouped(failed: list[JobState]) -> Iterator[str]:
         yield f"... for {len(groups) - _MOST_REASONS:,} more reasons"
     if any(reason.count > len(reason.examples) for reason in groups):
         yield "--all lists every job"
-
-
-def _reason(job: JobState) -> str:
-    """Why a person has to look at a job."""
-    if job.phase in UNDECIDED:
-        return job.message or "a call was about to be made"
-    return f"{job.code}: {job.message}" if job.phase is Phase.REJECTED else end_words(job)
 
 
 def _as_dict(ledger: Location, state: LedgerState) -> dict[str, Any]:

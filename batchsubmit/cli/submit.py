@@ -18,6 +18,7 @@ from batchsubmit.cli.confirm import approve
 from batchsubmit.cli.options import (
     command,
     conclude,
+    ledger_option,
     manifest_options,
     run_command,
     run_options,
@@ -51,11 +52,7 @@ from batchsubmit.text import agreeing, counted
     ),
 )
 @manifest_options
-@click.option(
-    "--ledger",
-    "submit__ledger",
-    type=click.Path(),
-    metavar="LEDGER",
+@ledger_option(
     help="The ledger's file, or dynamodb://TABLE. [default: <manifest stem>.ledger.jsonl in the current folder, "
     "with --sandbox <manifest stem>.sandbox.ledger.jsonl; for a pipe <batch id>.ledger.jsonl]",
 )

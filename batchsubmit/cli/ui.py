@@ -1,18 +1,17 @@
 """`batchsubmit ui`."""
 
 import asyncio
-import math
 import webbrowser
 from pathlib import Path
 
 import click
 
 from batchsubmit.app.ui import serving
-from batchsubmit.cli.options import LEDGER, command, run_command, settings_option
+from batchsubmit.cli.options import command, run_command, settings_option
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 
@@ -23,7 +22,7 @@ from batchsubmit.submit.stopping import Stop, stop_on_signals
     ("on a server, with its port forwarded", "batchsubmit ui jobs.ledger.jsonl --port 8765 --no-browser"),
     exits={0: "stopped by Ctrl-C", 2: "there is no such ledger, or the port is taken"},
 )
-@click.argument("ledger", type=LEDGER, metavar="LEDGER|FOLDER")
+@click.argument("ledger", type=parse_location, metavar="LEDGER|FOLDER")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port.  [default: any that is free]")
 @click.option(
     "--host",
@@ -55,4 +54,4 @@ async def _serve(ledger: Location, host: str, port: int, settings: Settings, *, 
             say("Ctrl-C stops it.")
             if opens:
                 await asyncio.to_thread(webbrowser.open, address)
-            await stop.pause(math.inf)
+            await stop.pause(None)

@@ -1,7 +1,6 @@
 """`batchsubmit verify`: reads a ledger, checks it, compares it with the service, and repairs on request."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +13,14 @@ from batchsubmit.app.run import require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.options import LEDGER, command, config_option, json_option, read_settings
+from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, JobUnknown
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import EXIT_FAILED, EXIT_LEDGER, LedgerError, StoppedError, UsageError
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.file import holding_run, rebuild
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import DamagedLineError, fold_ledger, read_ledger, read_whole_lines
@@ -47,12 +46,12 @@ from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplain
         4: "the file is damaged or unsound, or in use (--repair)",
     },
 )
-@click.argument("ledger", type=LEDGER)
+@click.argument("ledger", type=parse_location)
 @click.option(
     "--known-ledger",
     "others",
     multiple=True,
-    type=LEDGER,
+    type=parse_location,
     metavar="LEDGER",
     help="Another ledger with jobs in the same memberships; may be repeated.",
 )
@@ -65,9 +64,8 @@ from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplain
 @click.option("--batch-id", "batch", metavar="TEXT", help="Its batch id.  [default: that of the ledger's last run]")
 @click.option("--offline", is_flag=True, help="Check the ledger alone; no call is made.")
 @click.option("--repair", is_flag=True, help="Append what the service proves; nothing is ever removed.")
-@config_option()
-@json_option
-def verify(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
+@settings_and_json
+def verify(ledger: Location, settings: Settings, *, as_json: bool, **how: Any) -> int:  # noqa: ANN401 (click's)
     """Check LEDGER in itself and against the service: ghosts, orphans, duplicates, unknown jobs.
 
     Exit status 0 only where nothing is wrong or all of it was repaired, 1 where the service says otherwise, 4 where the
@@ -82,15 +80,12 @@ def verify(ledger: Location, config: Path | None, *, as_json: bool, **how: Any) 
     """
     if how["offline"] and how["repair"]:
         raise click.UsageError("--repair needs the service: leave out --offline, or --repair")
-    settings = read_settings(config, {"submit__batch_id": how["batch"]})
-    how["batch"] = None if how["batch"] is None else batch_now(settings.submit)
+    how["batch"] = None if how["batch"] is None else batch_now(how["batch"], settings.submit)
     found = asyncio.run(_inspect(ledger, settings, **how))
-    if as_json:
-        click.echo(json.dumps({"ledger": str(ledger), **found.as_dict()}))
-    else:
-        # What was paid twice first, then kind by kind.
-        grouped = sorted(found.discrepancies, key=lambda each: (each.kind != Mismatch.DUPLICATE, each.kind))
-        say(*(f"{ledger}: {fault}" for fault in found.faults), *map(str, grouped), to_stdout=True)
+    # What was paid twice first, then kind by kind.
+    grouped = sorted(found.discrepancies, key=lambda each: (each.kind != Mismatch.DUPLICATE, each.kind))
+    lines = (*(f"{ledger}: {fault}" for fault in found.faults), *grouped)
+    conclude(lines, {"ledger": str(ledger), **found.as_dict()}, as_json=as_json, are_data=True)
     say(*found.words(ledger, "itself" if how["offline"] else "itself and the service"))
     if found.faults:
         return EXIT_LEDGER

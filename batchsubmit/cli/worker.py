@@ -11,7 +11,6 @@ import click
 from batchsubmit.app.worker import WorkerSummary, work
 from batchsubmit.cli.main import EXITS
 from batchsubmit.cli.options import (
-    LEDGER,
     command,
     conclude,
     config_option,
@@ -26,7 +25,7 @@ from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import display_of
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
 from batchsubmit.health import ask_probe
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.log import configure_logging
 from batchsubmit.report.summary import held_words, others_words
 from batchsubmit.text import counted
@@ -56,7 +55,7 @@ def _ask(probe: str, config: Path | None) -> int:
 @queue_url_option
 @click.option(
     "--ledger",
-    type=LEDGER,
+    type=parse_location,
     default="worker.ledger.jsonl",
     show_default=True,
     metavar="LEDGER",

@@ -108,6 +108,22 @@ def lock(fd: int, *, is_shared: bool = False) -> bool:
     return True
 
 
+_MOUNTS = Path("/proc/self/mountinfo")
+_SHARED = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "lustre", "gluster")
+
+
+def shared_file_system(folder: Path) -> str:
+    """The kind of a folder's file system, if its locks may not hold between machines; else, and off Linux, empty."""
+    device = folder.stat().st_dev
+    try:
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kind = next((line.split(" - ")[1].split()[0] for line in mounts if line.split()[2] == number), "")
+    return kind if kind.startswith(_SHARED) else ""
+
+
 def lock_holder(state: LedgerState) -> str:
     """Name the run that has a locked ledger, from its own first line."""
     run = state.open_run

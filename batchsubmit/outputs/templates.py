@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from batchsubmit.config import SubmitSettings
+from batchsubmit.config import SubmitSettings, checked_text
 from batchsubmit.errors import UsageError
 from batchsubmit.text import nearest
 
@@ -45,9 +45,10 @@ def expand(template: str, values: Mapping[str, str], *, what: str) -> str:
     return _PIECE.sub(value, template)
 
 
-def batch_now(settings: SubmitSettings) -> str:
-    """The batch id of this moment. Raises UsageError."""
-    return expand(settings.batch_id, placeholders_at(datetime.now(UTC), settings), what="--batch-id")
+def batch_now(template: str, settings: SubmitSettings) -> str:
+    """A batch id as it is at this moment. Raises UsageError."""
+    moment = placeholders_at(datetime.now(UTC), settings)
+    return expand(checked_text(template, "--batch-id"), moment, what="--batch-id")
 
 
 def lasting_batch(settings: SubmitSettings) -> str:

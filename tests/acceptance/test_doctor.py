@@ -1,6 +1,7 @@
 """`doctor`: each wrong thing is named with its fix, and what works is said to work. MiniStack stands for AWS."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +13,13 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from click.testing import CliRunner
 from conftest import CONSOLE_SCRIPT, Ended, Program, Sandbox, csv_text
 from local_aws import LocalAws
 from strategies import MEMBERSHIP, arn
+
+from batchsubmit.cli.main import commands
+from batchsubmit.ledger import file
 
 QUEUE_SETTINGS = "[worker]\nqueue_url = {url!r}\n"
 
@@ -245,6 +250,24 @@ def test_a_full_and_a_read_only_disk_are_named(ready: Program, tmp_path: Path, o
         f"{CONSOLE_SCRIPT} doctor jobs.csv --json --ledger {disk}/l.jsonl"
     )
     assert words in _in_shell(ready, f"unshare -rm sh -c '{line}'", "disk")
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "words"),
+    [("nfs4", "untried", "is nfs4: its locks may not hold between machines"), ("ext4", "good", "locks work")],
+)
+def test_a_file_system_of_several_machines_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, state: str, words: str
+) -> None:
+    """No test can mount one: the system's list of mounts is replaced here."""
+    device = tmp_path.stat().st_dev
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"1 0 {os.major(device)}:{os.minor(device)} / /mnt rw shared:1 - {kind} server:/jobs rw\n")
+    monkeypatch.setattr(file, "_MOUNTS", mounts)
+    ended = CliRunner().invoke(commands, ["doctor", "--json", "--ledger", str(tmp_path / "jobs.ledger.jsonl")])
+    [disk] = [each for each in json.loads(ended.stdout)["checks"] if each["check"] == "disk"]
+    assert disk["state"] == state
+    assert words in disk["detail"]
 
 
 def _in_shell(program: Program, line: str, check: str) -> str:

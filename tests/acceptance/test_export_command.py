@@ -40,7 +40,7 @@ def test_the_output_s_suffix_chooses_the_format(program: Program, ledger: Path) 
         (["night.ledger.jsonl", "--format", "parquet"], 2, "give --output FILE"),
         (["night.ledger.jsonl", "--output", "night.ledger.jsonl"], 2, "is what is read from"),
         (["night.ledger.jsonl", "--failed-manifest", "x.csv", "--format", "csv"], 2, "leave --format out"),
-        (["night.ledger.jsonl", "--batch-id", "x"], 2, "go with --failed-manifest"),
+        (["night.ledger.jsonl", "--batch-id", "x"], 2, "goes with --failed-manifest"),
         (["night.ledger.jsonl", "--failed-manifest", "none.csv"], 2, "there is no such file"),
     ],
 )

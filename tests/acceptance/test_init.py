@@ -1,12 +1,15 @@
 """From an empty folder to a finished first batch, and what `init` writes on the way."""
 
+import asyncio
 import csv
 import json
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from byte_server import http, wire
 from conftest import Program, Sandbox
 from local_aws import LocalAws
 
@@ -91,6 +94,13 @@ def test_nothing_is_overwritten_and_a_folder_is_made(newcomer: Program) -> None:
     assert "  cd new/churn\n" in again.stderr
 
 
+def test_a_link_is_kept_too_and_nothing_is_written_where_it_leads(newcomer: Program) -> None:
+    """Also one to a file that is not there just now."""
+    (newcomer.folder / "jobs.csv").symlink_to("elsewhere.csv")
+    assert "kept as they were: jobs.csv\n" in newcomer.run("init").stderr
+    assert not (newcomer.folder / "elsewhere.csv").exists()
+
+
 @pytest.mark.parametrize("lacks", ["AWS_REGION", "AWS_SECRET_ACCESS_KEY"])
 def test_without_an_account_there_is_an_example_that_can_be_rehearsed(
     program: Program, newcomer: Program, lacks: str
@@ -113,6 +123,31 @@ def test_what_may_not_be_listed_is_named_with_its_action(newcomer: Program, sand
     assert operation in ended.stderr
     assert "batchsubmit policy init" in ended.stderr
     assert len(rows(newcomer)) == (4 if operation == "ListTrainedModels" else 1)
+
+
+def test_an_answer_without_its_list_is_a_note(newcomer: Program, sandbox: Sandbox) -> None:
+    """And no bug: the example is written all the same."""
+    sandbox.disturb({"fault": "no_arn", "operation": "ListMemberships"})
+    ended = newcomer.run("init")
+    assert ended.status == 0, ended.stderr
+    assert "note: ListMemberships: " in ended.stderr
+    assert len(rows(newcomer)) == 1
+
+
+async def test_the_pages_of_a_list_are_paced(newcomer: Program) -> None:
+    """Each is asked for a tenth of a second after the one before, at the least."""
+    asked: list[float] = []
+
+    def page(_: bytes) -> bytes:
+        asked.append(time.monotonic())
+        more = {"nextToken": f"{len(asked)}"} if len(asked) < 3 else {}
+        return http("200 OK", json.dumps({"membershipSummaries": [], **more}).encode(), "application/json")
+
+    async with wire(page) as (url, _):
+        ended = await asyncio.to_thread(newcomer.run, "init", AWS_ENDPOINT_URL_CLEANROOMS=url)
+    assert "this account has no active membership" in ended.stderr
+    assert len(asked) == 3
+    assert min(later - sooner for sooner, later in pairwise(asked)) >= 0.1
 
 
 def test_an_editor_is_told_the_schema_and_the_settings_are_found(newcomer: Program) -> None:

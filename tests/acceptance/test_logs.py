@@ -1,10 +1,14 @@
 """`logs`: why a job failed, where its log is, and its last lines. MiniStack stands for CloudWatch."""
 
+import asyncio
+import json
 import time
+from itertools import count
 from typing import Any
 
 import boto3
 import pytest
+from byte_server import http, wire
 from conftest import Program, Sandbox, csv_text
 from local_aws import LocalAws
 
@@ -60,6 +64,20 @@ def test_where_the_lines_cannot_be_read_the_command_is_printed(failed: Program) 
     assert job["lines"] == []
     assert "FilterLogEvents" in job["trouble"]
     assert f"aws logs tail {LOG_GROUP} --log-stream-name-prefix {job['arn'].rpartition('/')[2]} " in job["command"]
+
+
+async def test_a_log_of_empty_pages_without_end_is_left(failed: Program) -> None:
+    """CloudWatch may give any number of them, each with a new token."""
+    tokens = map(str, count())
+
+    def page(_: bytes) -> bytes:
+        body = {"events": [], "nextToken": next(tokens)}
+        return http("200 OK", json.dumps(body).encode(), "application/x-amz-json-1.1")
+
+    async with wire(page) as (url, requests):
+        ended = await asyncio.to_thread(failed.run, "logs", LEDGER, AWS_ENDPOINT_URL_CLOUDWATCH_LOGS=url)
+    assert "there is no line for it in CloudWatch" in ended.stdout
+    assert 1 < len(requests) <= 50
 
 
 def test_without_credentials_the_ledger_s_own_words_are_printed(failed: Program) -> None:

@@ -158,6 +158,16 @@ async def test_a_forbidden_call_stops_the_others() -> None:
     assert bench.canceller.asked == []
 
 
+async def test_a_service_that_cannot_be_reached_stops_the_rest() -> None:
+    """In words that the page on troubleshooting has."""
+    bench = Bench()
+    bench.planned = [Disturbance(NotSent("ConnectTimeout", "no route"))] * 9
+    await bench.canceller.cancel([await bench.started("a"), await bench.started("b")])
+    assert bench.stop.reason is StopReason.UNREACHABLE
+    assert bench.stop.message == "nothing could be sent: no route"
+    assert len(bench.planned) == 6
+
+
 async def test_nothing_is_called_once_the_run_is_asked_to_stop() -> None:
     """Ctrl-C leaves the rest running."""
     bench = Bench()

@@ -79,3 +79,26 @@ def test_an_option_of_a_setting_has_its_type_its_words_and_its_default() -> None
 
     assert "Calls in progress at once.  [default: 32]" in CliRunner().invoke(command, ["--help"]).output
     assert CliRunner().invoke(command, ["--concurrency", "7"], standalone_mode=False).return_value == 7
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("cancel", "nothing was cancelled"),
+        ("cancel", "not agreed to"),
+        ("cancel", "end the run first"),
+        ("verify", "nothing is wrong, or all"),
+        ("verify", "the service does not answer"),
+        ("enqueue", "there is no such queue"),
+        ("worker", "there is no such queue"),
+        ("ledger import", "workers are at the table"),
+        ("ledger import", "the two contradict each other"),
+        ("logs", "has no such job"),
+        ("plan", "dynamodb://TABLE; only read"),
+        ("plan", "learn run times from; may be repeated"),
+        ("doctor", "--ledger LEDGER The ledger of submit."),
+    ],
+)
+def test_help_names_the_cases_and_fixes_that_only_one_command_has(command: str, words: str) -> None:
+    """The general words for an exit status or an option would be untrue, or leave a case out."""
+    assert words in " ".join(CliRunner().invoke(commands, [*command.split(), "--help"]).output.split())
