@@ -22,7 +22,7 @@ from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, inputs_of
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.quotas import ask_quotas
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.help import EXITS
 from batchsubmit.cli.options import batch_id_option, command, conclude, ledger_option, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import after_run_of

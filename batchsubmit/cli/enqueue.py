@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import click
 
 from batchsubmit.app.worker import queue_and_region
-from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.help import EXITS
 from batchsubmit.cli.options import (
     command,
     conclude,

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.main import READ_EXITS
+from batchsubmit.cli.help import READ_EXITS
 from batchsubmit.cli.options import command, settings_option
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.main import EXITS, manual
+from batchsubmit.cli.help import EXITS, manual
 from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError

@@ -14,7 +14,7 @@ from batchsubmit.aws import open_client, resolve_region
 from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.reads import ReadError
-from batchsubmit.cli.main import READ_EXITS
+from batchsubmit.cli.help import READ_EXITS
 from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings

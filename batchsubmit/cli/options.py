@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from batchsubmit.cli.main import EXITS, manual
+from batchsubmit.cli.help import EXITS, manual
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import SETTINGS_FILE, Settings, load_settings
 from batchsubmit.errors import BatchsubmitError, ManifestError, StoppedError, exit_status

@@ -11,7 +11,7 @@ import click
 from batchsubmit.app.plan import Plan
 from batchsubmit.app.plan import plan as make_plan
 from batchsubmit.app.run import submit_options
-from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.help import EXITS
 from batchsubmit.cli.options import (
     command,
     conclude,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.help import EXITS
 from batchsubmit.cli.options import command, together
 from batchsubmit.cli.output import say
 from batchsubmit.schema.arns import partition_of

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from batchsubmit.cli.export import read_timeline
-from batchsubmit.cli.main import READ_EXITS
+from batchsubmit.cli.help import READ_EXITS
 from batchsubmit.cli.options import command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings

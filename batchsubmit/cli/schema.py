@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.help import EXITS
 from batchsubmit.cli.options import command, json_option
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings, setting_names

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from batchsubmit.aws import resolve_region
-from batchsubmit.cli.main import READ_EXITS
+from batchsubmit.cli.help import READ_EXITS
 from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import Settings

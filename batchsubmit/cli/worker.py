@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from batchsubmit.app.worker import WorkerSummary, work
-from batchsubmit.cli.main import EXITS
+from batchsubmit.cli.help import EXITS
 from batchsubmit.cli.options import (
     command,
     conclude,

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import CONSOLE_SCRIPT, Program, finish
 
-from batchsubmit.cli.main import SUMMARIES
+from batchsubmit.cli.help import SUMMARIES
 
 FORKED = """
 import os, runpy, sys

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import click
 
 import batchsubmit
-from batchsubmit.cli.main import SUMMARIES, commands
+from batchsubmit.cli.help import SUMMARIES
+from batchsubmit.cli.main import commands
 
 ROOT = Path(__file__).parents[2]
 DOCS = Path(batchsubmit.__file__).parent / "docs"

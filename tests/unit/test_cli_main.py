@@ -7,7 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from batchsubmit.cli.main import SUMMARIES, commands
+from batchsubmit.cli.help import SUMMARIES
+from batchsubmit.cli.main import commands
 from batchsubmit.cli.options import read_settings, sending_options, setting_option
 from batchsubmit.config import load_settings
 

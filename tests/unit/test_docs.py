@@ -15,7 +15,8 @@ from settings_table import HEAD, settings_table
 
 from batchsubmit import errors as exits
 from batchsubmit.cleanrooms.quotas import AppliedQuotas, quotas_in
-from batchsubmit.cli.main import commands, manual
+from batchsubmit.cli.help import manual
+from batchsubmit.cli.main import commands
 from batchsubmit.config import Settings, load_settings, setting_names
 from batchsubmit.core.jobs import Event
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP

@@ -14,7 +14,6 @@ ROOT = Path(batchsubmit.__file__).parent
 LEAST_LINES = 60
 MAY_BE_SMALL = {
     "batchsubmit.__main__": "an entry point",
-    "batchsubmit.cli.help": "a command, which is found by its name",
     "batchsubmit.cli.report": "a command, which is found by its name",
     "batchsubmit.cli.schema": "a command, which is found by its name",
     "batchsubmit.cli.ui": "a command, which is found by its name",

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 from deploy_samples import DEPLOY
 
-from batchsubmit.cli.main import SUMMARIES, commands
+from batchsubmit.cli.help import SUMMARIES
+from batchsubmit.cli.main import commands
 from batchsubmit.cli.policy import ALSO, POLICIES
 
 SAMPLES = {"iam-execution.json", "iam-scheduler.json", "iam-step-functions.json"}
