@@ -43,6 +43,7 @@ def read_events(file: BinaryIO, path: Path, chain: Chain) -> Iterator[Event]:
 
     A last line without a newline is left out: a run may be writing it just now, or a crash tore it.
     """
+    file.seek(chain.size)
     for line in file:
         if not line.endswith(b"\n"):
             return
@@ -190,38 +191,31 @@ class Tail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.beginnings = 1
-        self._offset = 0
         self._chain = Chain()
         self._inode = -1
 
     def poll(self) -> Iterator[Event]:
         """Yield what was appended since the last poll. Raises OSError, DamagedLineError.
 
-        Starts over where the file was replaced, or cut off before our offset: a write that failed is taken back.
+        Starts over where the file was replaced, or cut off before what we read: a write that failed is taken back.
         """
         with self.path.open("rb") as file:
             now = os.fstat(file.fileno())
-            if self._offset and (now.st_ino != self._inode or now.st_size < self._offset):
+            if self._chain.size and (now.st_ino != self._inode or now.st_size < self._chain.size):
                 self._start_over()
-            self._inode, before = now.st_ino, self._offset
+            self._inode, before = now.st_ino, self._chain.size
             try:
-                yield from self._read(file)
+                yield from read_events(file, self.path, self._chain)
             except DamagedLineError:
-                if not before or self._offset != before:
+                if not before or self._chain.size != before:
                     raise
                 # What was read may have been taken back and written over since: read all of it once more.
                 self._start_over()
-                yield from self._read(file)
+                yield from read_events(file, self.path, self._chain)
 
     def _start_over(self) -> None:
         self.beginnings += 1
-        self._offset, self._chain = 0, Chain()
-
-    def _read(self, file: BinaryIO) -> Iterator[Event]:
-        file.seek(self._offset)
-        for event in read_events(file, self.path, self._chain):
-            self._offset = file.tell()
-            yield event
+        self._chain = Chain()
 
 
 class TableFollower:
