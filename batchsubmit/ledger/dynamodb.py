@@ -5,11 +5,11 @@ again with jitter: a write names the version it follows and carries a token of i
 lost is recognised when its repetition meets a conflict with itself.
 """
 
-import asyncio
 import secrets
 import zlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -34,9 +34,6 @@ _CONNECT_TIMEOUT_SECONDS = 5.0
 _READ_TIMEOUT_SECONDS = 10.0
 _MOST_KEYS = 100
 """What one BatchGetItem takes."""
-
-_MOST_EMPTY_PAGES = 20
-"""A page may be empty, but not so many in turn."""
 
 PASSING = THROTTLING_CODES | {
     "InternalServerError",
@@ -83,8 +80,8 @@ def write_address(address: Address) -> dict[str, Any]:
     return {"pk": {"S": address.pk}, "sk": {"S": address.sk}}
 
 
-def _read_address(item: Mapping[str, Any]) -> Address:
-    return Address(item["pk"]["S"], item["sk"]["S"])
+def _read_items(items: Iterable[Mapping[str, Any]]) -> dict[Address, Item]:
+    return {Address(item["pk"]["S"], item["sk"]["S"]): read_item(item) for item in items}
 
 
 def read_item(attributes: Mapping[str, Any]) -> Item:
@@ -125,7 +122,6 @@ class DynamoTable:
     ) -> None:
         self._client = client
         self.name = name
-        self._call_seconds = give_up_seconds / _CALLS_UNTIL_GIVING_UP
         self._was_there = False
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(may_pass),
@@ -156,44 +152,31 @@ class DynamoTable:
 
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
         """Read those of the items that exist, consistently."""
-        left, found = list(addresses), dict[Address, Item]()
+        left, found = list(map(write_address, addresses)), dict[Address, Item]()
         while left:
-            read, unread = await self._get_some(left[:_MOST_KEYS])
-            found |= read
-            left = left[_MOST_KEYS:] + unread
+            asked, later = left[:_MOST_KEYS], left[_MOST_KEYS:]
+            request = {"RequestItems": {self.name: {"Keys": asked, "ConsistentRead": True}}}
+            answer = await self._call("batch_get_item", "cannot be read", request, partial(self._has_read, len(asked)))
+            found |= _read_items(answer["Responses"].get(self.name, ()))
+            left = later + self._unread(answer)
         return found
 
-    async def _get_some(self, addresses: list[Address]) -> tuple[dict[Address, Item], list[Address]]:
-        """Read some of the items; give those that exist, and which were not read. At least one was."""
+    def _has_read(self, asked: int, answer: _Answer) -> bool:
+        """Whether an answer is of such a call: DynamoDB may leave some of the keys for later, but not all."""
+        return "Responses" in answer and len(self._unread(answer)) < asked
 
-        def parts(answer: _Answer) -> tuple[dict[Address, Item], list[Address]]:
-            items = answer.get("Responses", {}).get(self.name, ())
-            unread = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ())
-            return {_read_address(item): read_item(item) for item in items}, list(map(_read_address, unread))
-
-        def is_whole(answer: _Answer) -> bool:
-            read, unread = parts(answer)
-            is_own = "Responses" in answer and {*read, *unread}.issubset(addresses)
-            return is_own and len(unread) < len(addresses)
-
-        keys = list(map(write_address, addresses))
-        request = {"RequestItems": {self.name: {"Keys": keys, "ConsistentRead": True}}}
-        return parts(await self._call("batch_get_item", "cannot be read", request, is_whole))
+    def _unread(self, answer: _Answer) -> list[dict[str, Any]]:
+        return list(answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ()))
 
     async def scan(self) -> AsyncIterator[dict[Address, Item]]:
         """Read all items, page by page, consistently."""
         request: dict[str, Any] = {"TableName": self.name, "ConsistentRead": True}
-        ends, empty = set[Address](), 0
         while True:
             page = await self._call("scan", "cannot be read", request, lambda answer: "Items" in answer)
-            yield {_read_address(item): read_item(item) for item in page["Items"]}
-            if not (last := page.get("LastEvaluatedKey")):
+            yield _read_items(page["Items"])
+            if "LastEvaluatedKey" not in page:
                 return
-            empty = 0 if page["Items"] else empty + 1
-            if _read_address(last) in ends or empty > _MOST_EMPTY_PAGES:
-                raise StoppedError(f"the ledger dynamodb://{self.name} cannot be read: its pages do not end")
-            ends.add(_read_address(last))
-            request["ExclusiveStartKey"] = last
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Set attributes of an item that has this version. Raises ConflictError, StoppedError."""
@@ -234,11 +217,7 @@ class DynamoTable:
         """
 
         async def call() -> _Answer:  # tenacity awaits only what says that it is a coroutine function
-            try:
-                async with asyncio.timeout(self._call_seconds):
-                    answer = await getattr(self._client, operation)(**request)
-            except TimeoutError as exc:
-                raise TimeoutError(f"no whole answer within {self._call_seconds:g} s") from exc
+            answer = await getattr(self._client, operation)(**request)
             if not is_whole(answer):
                 raise ForeignAnswerError("the answer lacks what was asked for")
             return answer  # type: ignore[no-any-return] # aiobotocore has no types
@@ -284,7 +263,7 @@ async def open_table(
 
     botocore's retries are off: ours know a write whose answer was lost from one that met another's.
     """
-    timeouts = Timeouts(_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS)
+    timeouts = Timeouts(_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS, give_up_seconds / _CALLS_UNTIL_GIVING_UP)
     async with open_client("dynamodb", region=region, timeouts=timeouts, connections=concurrency) as client:
         client.meta.events.register("response-received.dynamodb", refuse_foreign)
         yield DynamoTable(client, name, give_up_seconds=give_up_seconds)
