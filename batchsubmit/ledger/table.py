@@ -209,21 +209,18 @@ def events_of(lines: Sequence[str], of: str) -> list[jobs.Event]:
     return events
 
 
-async def write_run(table: Table, run: jobs.RunStarted | None, event: jobs.RunStarted | jobs.RunEnded) -> bool:
-    """Write the beginning of `run`, or its end; False where that is there already."""
+async def write_run(table: Table, run: jobs.RunStarted | None, event: jobs.RunStarted | jobs.RunEnded) -> None:
+    """Write the beginning of `run`, or its end, unless that is there already."""
     if run is None or run.run != event.run:
-        return False
+        return
     if event is run:
         item = await table.get(TABLE_ADDRESS) or {"version": 0}
         if "started" not in item:
             with suppress(ConflictError):
                 await table.write(TABLE_ADDRESS, item["version"], {"format": _FORMAT, "started": line_of(run)})
     name, follows = ("started", 0) if event is run else ("ended", 1)
-    try:
+    with suppress(ConflictError):
         await table.write(Address(RUNS, f"{run.at}#{run.run}"), follows, {name: line_of(event)})
-    except ConflictError:
-        return False
-    return True
 
 
 async def check_format(table: Table, name: str) -> list[jobs.Event]:
