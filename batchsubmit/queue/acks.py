@@ -4,7 +4,7 @@ Nothing that the heartbeat fails to do makes a job wrong: a message that shows t
 is recognised by key. A message is deleted only once the ledger has its job's decision durably, which callers see to.
 
 Each receive counts towards `maxReceiveCount`, whatever it led to. So a message that has spent half of its receives, or
-most of its time in the queue, is sent again as a new message before the old one is deleted. Both have one key: a crash
+half of its time in the queue, is sent again as a new message before the old one is deleted. Both have one key: a crash
 between the two makes a redelivery, not a second job.
 """
 
@@ -20,20 +20,13 @@ from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
 from batchsubmit.queue import client
-from batchsubmit.queue.held import LIMIT_SECONDS, HeldJob, HeldJobs, HeldMessage
+from batchsubmit.queue.held import HeldJob, HeldJobs, HeldMessage
 from batchsubmit.queue.message import DeadLetter, Message
-from batchsubmit.text import duration
 
 _MOST_PAUSE_SECONDS = 5.0
-_BACKLOG_SECONDS = 300.0
-_MOST_TRIES = 5
-_PAUSE_SECONDS = 0.2
 _MOST_DELAY_SECONDS = 900
 """SQS: a new message is delayed by no more than this."""
 
-_AGED = 0.75
-_LEEWAY_SECONDS = 3600
-_MOST_REMEMBERED = 10_000
 _MOST_ATTRIBUTES = 10
 _MOST_REASON_CHARACTERS = 256
 
@@ -57,15 +50,14 @@ class QueueLedger(Protocol):
 
 
 def is_spent(message: Message, queue: client.QueueAttributes, now: float) -> bool:
-    """Whether a message is to be sent again: half of its receives, or most of its time, is over. `now` is Unix time."""
+    """Whether a message is to be sent again: half of its receives or of its time is over. `now` is Unix time."""
     most = queue.most_receives
     return (most is not None and message.receives > most // 2) or 0 < message.sent_at < _old_before(queue, now)
 
 
 def _old_before(queue: client.QueueAttributes, now: float) -> float:
     """The queue might drop a message that was sent before this, while it is held for as long as SQS allows."""
-    kept = queue.retention_seconds
-    return now - max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
+    return now - queue.retention_seconds / 2
 
 
 class Acks:
@@ -83,11 +75,10 @@ class Acks:
         self.wake = asyncio.Event()
         self._closing = False
         self._may_renew = True
-        self._backlog_at, self._deleted = clock.monotonic(), 0
         self._deletes: list[str] = []
         self._returns: list[tuple[str, Sequence[Message], Why | DeadLetter]] = []
-        # By message: whether it was moved. One that was not was written down by another worker or an earlier run.
-        self._letters: dict[str, bool] = {}
+        # Messages that are written down as dead letters, and are moved when they come again.
+        self._to_move: set[str] = set()
         self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
 
     def close(self) -> None:
@@ -110,8 +101,6 @@ class Acks:
             if self._clock.monotonic() >= recheck_at:
                 await recheck()
                 recheck_at = self._clock.monotonic() + pause_seconds
-            if self._clock.monotonic() >= self._backlog_at + _BACKLOG_SECONDS:
-                await self._check_backlog()
             with suppress(TimeoutError):  # without anything held, sleep until something is received
                 async with asyncio.timeout(pause_seconds if self._held.jobs else None):
                     await self.wake.wait()
@@ -144,18 +133,6 @@ class Acks:
                 self._held.lose(each)
             await self.give_back([each.message for each in ending], renew=True)
 
-    async def _check_backlog(self) -> None:
-        """Warn where the backlog, at the present throughput, outlasts the queue's retention. Raises QueueError."""
-        now, deleted = self._clock.monotonic(), self._counters.deleted
-        seconds, decided = now - self._backlog_at, deleted - self._deleted
-        self._backlog_at, self._deleted = now, deleted
-        with suppress(client.QueueBusyError):
-            queue = await self._queue.read_attributes()
-            needed = queue.backlog * seconds / decided if decided else 0.0
-            if needed > queue.retention_seconds:
-                words = {"needed": duration(needed), "kept": duration(queue.retention_seconds)}
-                self._log.warning("queue.overdue", messages=queue.backlog, **words)
-
     def delete(self, message: Message) -> None:
         """Delete a message soon."""
         self._deletes.append(message.receipt)
@@ -174,18 +151,13 @@ class Acks:
             receipts, self._deletes = self._deletes, []
             await self._delete(receipts)
 
-    async def _delete(self, receipts: Sequence[str], tries: int = 1) -> None:
-        """Delete messages, and try again what SQS fails; what is given up is delivered again and then recognised."""
+    async def _delete(self, receipts: Sequence[str]) -> None:
+        """Delete messages; one that SQS does not delete is delivered again and then recognised."""
         codes = await self._queue.delete(receipts)
         self._counters.deleted += codes.count(None)
-        final = {None, client.BUSY, *client.GONE_CODES} if tries < _MOST_TRIES else set(codes)
-        again = [receipt for receipt, code in zip(receipts, codes, strict=True) if code not in final]
-        if failed := [code for code in codes if code and code in final]:
+        if failed := [code for code in codes if code]:
             self._counters.delete_failures += len(failed)
             self._log.warning("queue.delete_failed", messages=len(failed), reason=failed[0])
-        if again:
-            await asyncio.sleep(_PAUSE_SECONDS)
-            await self._delete(again, tries + 1)
 
     async def _return(self, job: str, messages: Sequence[Message], why: Why | DeadLetter) -> None:
         """Return a job's messages; it is tried again when they come again."""
@@ -236,32 +208,24 @@ class Acks:
 
     async def dead_letter(self, message: Message, letter: DeadLetter) -> None:
         """Record and move a message that can never work. Raises StoppedError where the ledger cannot be written."""
-        was_moved = self._letters.get(message.id)
-        if was_moved:
-            self.delete(message)
-            return
         if await self._ledger.record(letter.rejected(message, timestamp(self._clock.now()))):
             self._counters.poisoned += 1
             self._log.warning("message.poison", message=message.id, code=letter.code)
-        elif was_moved is None:
+        elif message.id not in self._to_move:
             # Another worker, or an earlier run, wrote it down and is moving it or died before: wait and see.
-            self._remember(message, was_moved=False)
+            self._to_move.add(message.id)
             await self._hide([message], self._held.visibility_seconds)
             return
         failure = await self._move(message, letter)
         if not failure:
-            self._remember(message, was_moved=True)
+            self._to_move.discard(message.id)
             self._counters.moved += 1
             await self._delete([message.receipt])  # at once: were it seen again, another worker would move it again
             return
         # Left to the redrive policy, if there is one.
+        self._to_move.add(message.id)
         self._log.warning("message.not_moved", message=message.id, reason=failure)
         await self._hide([message], self.longest_seconds)
-
-    def _remember(self, message: Message, *, was_moved: bool) -> None:
-        self._letters[message.id] = was_moved
-        if len(self._letters) > _MOST_REMEMBERED:
-            del self._letters[next(iter(self._letters))]
 
     async def _move(self, message: Message, letter: DeadLetter) -> str | None:
         """Send a message to the dead-letter queue; gives why that could not be done."""

@@ -4,7 +4,6 @@ Each method is one call, repeated with growing jittered waits while SQS is busy 
 of their entries failed. Nothing here knows what a message means.
 """
 
-import asyncio
 import json
 import re
 import time
@@ -91,13 +90,12 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueAttributes:
-    """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
+    """A queue's settings. `most_receives` is None where no redrive policy counts receives."""
 
     retention_seconds: int = 4 * 86_400
     most_receives: int | None = None
     dead_letter_arn: str = ""
     is_fifo: bool = False
-    backlog: int = 0
 
     @classmethod
     def read(cls, attributes: Mapping[str, str]) -> "QueueAttributes":
@@ -110,9 +108,6 @@ class QueueAttributes:
             most_receives=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
             dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
             is_fifo=attributes.get("FifoQueue") == "true",
-            backlog=sum(
-                int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in ("", "NotVisible", "Delayed")
-            ),
         )
 
 
@@ -135,7 +130,7 @@ class QueueCounters:
     undecided: int = 0  # handed back for long, since no lookup could decide whether the job was submitted
     over_quota: int = 0  # handed back for long, since a quota that is not one of slots refused the job
     deleted: int = 0
-    delete_failures: int = 0  # given up after several tries; each is delivered again and then recognised
+    delete_failures: int = 0  # each is delivered again and then recognised
     throttled: int = 0  # calls that SQS refused for their number
     unanswered: int = 0  # calls without an answer, or with a 5xx
 
@@ -151,7 +146,6 @@ BATCH_BYTES = 1 << 18
 """256 KiB: what every SQS takes. Queues of 2025 and later take 1 MiB, which saves no calls at the size of a request."""
 
 LONG_POLL_SECONDS = 20
-_CONCURRENCY = 2
 _OUT_OF_PATIENCE = stop_after_delay(60.0)
 _LONGEST_PAUSE_SECONDS = 5.0
 _REGION_IN_URL = re.compile(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com")
@@ -217,7 +211,7 @@ def _tens(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
 
 
 class Queue:
-    """A queue by its URL. A call is given up after `call_seconds`, whatever it waits for, a poll's own wait apart.
+    """A queue by its URL.
 
     `called_at` is when the last call began, in monotonic seconds, and `trouble` says what the last answer lacked.
     `dead_letters` is its dead-letter queue, where that can be reached, and `advice` is on the settings of both.
@@ -226,12 +220,8 @@ class Queue:
     attributes = QueueAttributes()
     dead_letters: "Queue | None" = None
 
-    def __init__(
-        self, client: _Client, url: str, *, call_seconds: float, counters: QueueCounters | None = None
-    ) -> None:
+    def __init__(self, client: _Client, url: str, *, counters: QueueCounters | None = None) -> None:
         self._client = client
-        self._call_seconds = call_seconds
-        self._few = asyncio.Semaphore(_CONCURRENCY)
         self.url = url
         self.advice: list[str] = []
         self.counters = counters or QueueCounters()
@@ -292,23 +282,21 @@ class Queue:
         url = await self._call(
             "GetQueueUrl", lambda answer: str(answer["QueueUrl"]), QueueName=name, QueueOwnerAWSAccountId=account
         )
-        found = Queue(self._client, url, call_seconds=self._call_seconds, counters=self.counters)
+        found = Queue(self._client, url, counters=self.counters)
         await found.read_attributes()
         return found
 
     async def _batches(self, operation: str, batches: Iterable[Sequence[_Entry]]) -> list[str | None]:
-        """Make a call for each batch."""
-        answers = await asyncio.gather(*(self._batch(operation, batch) for batch in batches))
-        return [code for codes in answers for code in codes]
-
-    async def _batch(self, operation: str, entries: Sequence[_Entry]) -> list[str | None]:
-        numbered = [{"Id": str(number), **each} for number, each in enumerate(entries)]
-        read = partial(_failures, [each["Id"] for each in numbered])
-        try:
-            async with self._few:
-                return await self._call(operation, read, QueueUrl=self.url, Entries=numbered)
-        except QueueBusyError:
-            return [BUSY] * len(entries)
+        """Make a call for each batch, one after another."""
+        codes: list[str | None] = []
+        for batch in batches:
+            numbered = [{"Id": str(number), **each} for number, each in enumerate(batch)]
+            read = partial(_failures, [each["Id"] for each in numbered])
+            try:
+                codes += await self._call(operation, read, QueueUrl=self.url, Entries=numbered)
+            except QueueBusyError:
+                codes += [BUSY] * len(numbered)
+        return codes
 
     async def _call(
         self,
@@ -330,18 +318,13 @@ class Queue:
     async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, Any]) -> T:
         self.called_at = time.monotonic()
         method = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
-        seconds = self._call_seconds + given.get("WaitTimeSeconds", 0)
         try:
-            async with asyncio.timeout(seconds):
-                answer = await method(**given)
+            answer = await method(**given)
             headers = answer["ResponseMetadata"]["HTTPHeaders"]
             # botocore gives an HTML page or an empty body as an answer without members.
             if "json" not in headers["content-type"] or headers.get("content-length") == "0":
                 raise ValueError("no JSON")  # noqa: TRY301 (read as any answer of another shape)
             found = read(answer)
-        except TimeoutError as exc:
-            self.trouble = f"{operation}: no whole answer within {seconds:g} s"
-            raise QueueBusyError(f"{operation} on {self.url}: no whole answer within {seconds:g} s") from exc
         except Exception as exc:
             self.trouble = f"{operation}: {type(exc).__name__}"
             explained = explain(exc, operation, self.url)
@@ -405,11 +388,11 @@ async def open_queue(url: str, settings: Settings, *, region: str) -> AsyncItera
     if not _URL.fullmatch(url):
         raise UsageError(f"{url}: is no queue URL; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
     # A long poll is answered after its own time, however short the user's patience with other calls is.
-    timeouts = Timeouts.of(settings.aws)._replace(
-        read_seconds=max(settings.aws.read_timeout_seconds, LONG_POLL_SECONDS + 10)
-    )
+    read_seconds = max(settings.aws.read_timeout_seconds, LONG_POLL_SECONDS + 10)
+    total_seconds = settings.aws.call_seconds + LONG_POLL_SECONDS
+    timeouts = Timeouts(settings.aws.connect_timeout_seconds, read_seconds, total_seconds)
     async with open_client("sqs", region=region_of(url) or region, timeouts=timeouts) as client:
-        queue = Queue(client, url, call_seconds=settings.aws.call_seconds)
+        queue = Queue(client, url)
         try:
             arn = (await queue.read_attributes()).dead_letter_arn
         except QueueGoneError as exc:

@@ -60,19 +60,12 @@ class MemorySqs:
         """The queue of its redrive policy."""
         return self.dead
 
-    async def read_attributes(self) -> QueueAttributes:
-        """Its settings."""
-        return self.attributes
-
     @property
     def attributes(self) -> QueueAttributes:
         """Its settings."""
         arn = "arn:aws:sqs:us-east-1:111122223333:dead" if self.dead else ""
         return QueueAttributes(
-            retention_seconds=self.retention_seconds,
-            most_receives=self.most_receives,
-            dead_letter_arn=arn,
-            backlog=len(self.messages),
+            retention_seconds=self.retention_seconds, most_receives=self.most_receives, dead_letter_arn=arn
         )
 
     async def receive(
