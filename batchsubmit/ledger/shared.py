@@ -203,7 +203,6 @@ class SharedLedger(base.Ledger):
         self._keeps_all = keeps_all
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._run: RunStarted | None = None
         self.on_loss: Callable[[StoppedError], None] = lambda _: None
 
     @property
@@ -378,9 +377,8 @@ class SharedLedger(base.Ledger):
 
     async def _write_run(self, event: RunStarted | RunEnded) -> None:
         """Write a run's beginning or end."""
-        self._run = event if isinstance(event, RunStarted) else self._run
         try:
-            await write_run(self._table, self._run, event)
+            await write_run(self._table, self.state.runs[-1], event)
         except StoppedError as exc:
             self.failure = exc
             raise

@@ -11,14 +11,15 @@ between the two makes a redelivery, not a second job.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import structlog
 
 from batchsubmit.clock import Clock, timestamp
 from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import JobRejected
-from batchsubmit.core.states import Action
+from batchsubmit.core.states import Action, decide
+from batchsubmit.ledger.base import Ledger, LostJobError, Mine
 from batchsubmit.queue import client
 from batchsubmit.queue.held import HeldJob, HeldJobs, HeldMessage
 from batchsubmit.queue.message import DeadLetter, Message
@@ -36,17 +37,36 @@ Why: TypeAlias = Literal["undecided", "over_quota", "not_ready", "duplicate"]
 channel is still being created, or the same job came with a manifest or to another worker before."""
 
 
-class QueueLedger(Protocol):
-    """The ledger, as far as messages are concerned."""
+class QueueLedger:
+    """The ledger, as far as messages are concerned; `record` writes an event down durably and tells the observers."""
+
+    def __init__(self, ledger: Ledger, record: Callable[[JobRejected], Awaitable[None]]) -> None:
+        self._ledger = ledger
+        self._record = record
 
     async def actions(self, keys: Sequence[str]) -> Sequence[Action]:
         """Decide for each key what may be done with the job, by what is durable. Raises StoppedError."""
+        states = await self._ledger.states(keys)
+        return [decide(states.get(key)) for key in keys]
 
     def action_now(self, key: str) -> Action:
         """Decide the same of one key, by what is known in this process."""
+        return decide(self._ledger.state.get(key))
 
     async def record(self, event: JobRejected) -> bool:
-        """Write down durably that a message can never work; False where another worker has. Raises StoppedError."""
+        """Write down durably that a message can never work; False where another worker has, or is doing it."""
+        claim = await self._ledger.claim(event.job)
+        if not isinstance(claim, Mine):
+            return False
+        try:
+            if decide(claim.state) is not Action.SUBMIT:
+                return False
+            await self._record(event)
+        except LostJobError:
+            return False
+        finally:
+            self._ledger.release(event.job)
+        return True
 
 
 def is_spent(message: Message, queue: client.QueueAttributes, now: float) -> bool:

@@ -7,12 +7,12 @@ from batchsubmit.queue.held import LIMIT_SECONDS, HeldJob, HeldJobs, HeldStatus
 from batchsubmit.queue.message import Message
 
 
-def holding(visibility: int, *names: str, at: float = 0, apart: float = 0) -> HeldJobs:
-    """A message of a waiting job for each name, received one after another."""
+def holding(visibility: int, *names: str, at: float = 0) -> HeldJobs:
+    """A message of a waiting job for each name."""
     held = HeldJobs(visibility)
-    for number, name in enumerate(names):
+    for name in names:
         job = HeldJob(name, lane="m")
-        held.add(job, message(name), at + number * apart)
+        held.add(job, message(name), at)
         held.put_in_lane(job)
     return held
 
@@ -43,13 +43,6 @@ def test_a_message_is_extended_once_a_third_of_its_time_is_left() -> None:
     extend(held, 200)
     assert due(held, 399) == []
     assert due(held, 400) == [("a", "receipt", 300)]
-
-
-def test_messages_that_are_nearly_due_are_extended_with_the_first() -> None:
-    """One call carries ten: what came one by one is not extended one by one."""
-    held = holding(300, *map(str, range(10)), apart=10)
-    assert len(due(held, 199)) == 0
-    assert [name for name, _, _ in due(held, 200)] == ["0", "1", "2", "3", "4", "5"]
 
 
 def test_the_limit_ends_it_in_time() -> None:
