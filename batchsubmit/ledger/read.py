@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -218,15 +219,15 @@ class Tail:
         self._chain = Chain()
 
 
+@dataclass
 class TableFollower:
     """The feed (see `observers.progress`) of a table."""
 
-    def __init__(self, location: TableLocation, region: str | None) -> None:
-        self.location = location
-        self.beginnings = 1
-        self._region = region
+    location: TableLocation
+    region: str | None
+    beginnings: int = 1
 
     def poll(self) -> Iterator[Event]:
         """Yield all events there are. Raises UsageError, LedgerError, StoppedError."""
         self.beginnings += 1
-        yield from read_ledger(self.location, region=self._region)
+        yield from read_ledger(self.location, region=self.region)

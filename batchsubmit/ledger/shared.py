@@ -12,13 +12,12 @@ calls have ended too when the first job is taken.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchsubmit.clock import Clock, SystemClock
+from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, fold
@@ -69,14 +68,6 @@ class LeaseTerms:
     def renewal_seconds(self) -> float:
         """How often a lease is renewed."""
         return self.lease_seconds / _RENEWALS_PER_LEASE
-
-
-class LeaseClock(SystemClock):
-    """A clock whose seconds also pass while the machine is suspended, where the system counts them."""
-
-    def monotonic(self) -> float:
-        """Seconds awake and asleep."""
-        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def session_address(owner: str) -> Address:
