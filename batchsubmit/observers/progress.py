@@ -300,10 +300,10 @@ class LiveRun(RunHistory):
 
 def slots_known(limits: Mapping[str, int]) -> int | None:
     """How many jobs the quotas allow at once, where they are known."""
-    lanes = [limit for name, limit in limits.items() if name.split(" ")[0] != ACCOUNT]
-    accounts = [limit for name, limit in limits.items() if name.split(" ")[0] == ACCOUNT]
-    known = [sum(each) for each in (lanes, accounts) if each]
-    return min(known) if known else None
+    known = [limits[ACCOUNT]] if ACCOUNT in limits else []
+    if lanes := [limit for name, limit in limits.items() if name != ACCOUNT]:
+        known.append(sum(lanes))
+    return min(known, default=None)
 
 
 def watch(

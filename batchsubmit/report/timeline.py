@@ -112,8 +112,8 @@ class Timeline:
         if run is None:
             return
         run.ended, run.quotas = event, dict(event.quotas)
-        if accounts := [run.quotas.pop(name) for name in event.quotas if name.split(" ")[0] == ACCOUNT]:
-            run.quotas[""] = sum(accounts)  # all the slots there are, where memberships are in several accounts
+        if ACCOUNT in run.quotas:
+            run.quotas[""] = run.quotas.pop(ACCOUNT)
         self._waits.learned(run.quotas)
 
     def _apply_to_job(self, event: jobs.JobEvent, at: float) -> None:
