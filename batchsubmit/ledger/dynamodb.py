@@ -46,6 +46,7 @@ PASSING = THROTTLING_CODES | {
 
 _KEYS = (("pk", "HASH"), ("sk", "RANGE"))
 _NOT_OURS = frozenset({"pk", "sk", "write"})
+_Client: TypeAlias = Any  # aiobotocore makes clients at run time
 _Answer: TypeAlias = Mapping[str, Any]
 
 
@@ -113,13 +114,7 @@ def _write(value: Any) -> dict[str, Any]:  # noqa: ANN401 (a text, a number or a
 class DynamoTable:
     """Versioned items in a table with the keys `pk` and `sk`."""
 
-    def __init__(
-        self,
-        client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
-        name: str,
-        *,
-        give_up_seconds: float = GIVE_UP_SECONDS,
-    ) -> None:
+    def __init__(self, client: _Client, name: str, *, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
         self._client = client
         self.name = name
         self._was_there = False
