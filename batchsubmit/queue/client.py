@@ -36,10 +36,6 @@ class QueueGoneError(QueueError):
     """There is no such queue, or no longer."""
 
 
-class QueueDeniedError(QueueError):
-    """The role may not do this."""
-
-
 class QueueBusyError(Exception):
     """SQS cannot answer now."""
 
@@ -83,7 +79,7 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
     if word in _BUSY or status >= 500:
         return QueueBusyError(said)
     if word in _DENIED:
-        return QueueDeniedError(f"the role may not call sqs:{operation} on {url}: {message}")
+        return QueueError(f"the role may not call sqs:{operation} on {url}: {message}")
     why = "the AWS credentials are refused" if _CREDENTIALS.search(word) else "SQS refused a call"
     return QueueError(f"{clock_words(exc.response) or why}: {said}")
 
@@ -246,7 +242,7 @@ class Queue:
 
         Never cancel it: a poll whose client has gone still takes messages and hides them. Raises QueueError.
         """
-        found = await self._call(
+        return await self._call(
             "ReceiveMessage",
             lambda answer: [_message(each) for each in answer.get("Messages", ())],
             stop=lambda _: is_over(),
@@ -257,8 +253,6 @@ class Queue:
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,
         )
-        self.counters.polls += 1
-        return found
 
     async def delete(self, receipts: Sequence[str]) -> list[str | None]:
         """Delete messages; gives for each why that failed, or None. Raises QueueError."""

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
 
-from batchsubmit.config import ForeignArns, checked_text
+from batchsubmit.config import Settings, checked_text
 from batchsubmit.core.jobs import Job, JobRejected, job_digest, key_text
 from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults, complete, odd_values
 from batchsubmit.manifest.jsonl_reader import take_variables
+from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.arns import foreign_arns
 from batchsubmit.schema.wording import described
@@ -26,8 +27,6 @@ KEY_ATTRIBUTE = "batchsubmit-key"
 BATCH_ATTRIBUTE = "batchsubmit-batch"
 ORDINAL_ATTRIBUTE = "batchsubmit-ordinal"
 """Which of several identical rows a message is, from 1 on for the second; part of the key."""
-MOST_BYTES = 1 << 20
-"""SQS's own limit of a message; what is larger came from something that is not SQS."""
 
 _BYTE_ORDER_MARK = "\ufeff"
 _DEEPEST = 3
@@ -129,20 +128,13 @@ def _sns_attributes(value: Mapping[str, Any]) -> dict[str, str]:
 
 
 class MessageReader:
-    """Reads messages. `batch` is for those that name none. Raises UsageError where the defaults cannot be right."""
+    """Reads messages. Raises UsageError where defaults or batch id of the settings cannot be right."""
 
-    def __init__(
-        self,
-        checker: RequestChecker,
-        *,
-        defaults: Mapping[str, Any],
-        batch: str = "",
-        foreign_arns: ForeignArns = "warn",
-    ) -> None:
-        self._checker = checker
-        self._defaults = Defaults(defaults, checker)
-        self._batch = batch
-        self._foreign_arns = foreign_arns
+    def __init__(self, settings: Settings, *, region: str) -> None:
+        self._checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
+        self._defaults = Defaults(settings.defaults, self._checker)
+        self._batch = lasting_batch(settings.submit)
+        self._foreign_arns = settings.checks.foreign_arns
         self._warned: set[str] = set()
 
     def _warn(self, fault: Fault) -> None:
@@ -154,9 +146,6 @@ class MessageReader:
 
     def parse(self, message: Message) -> Parsed:
         """Find out what a message asks for."""
-        size = len(message.body.encode(errors="surrogatepass"))
-        if size > MOST_BYTES:
-            return DeadLetter("TooLarge", f"the body has {size:,} bytes; a message has at most {MOST_BYTES:,}")
         try:
             return self._parse(read_json(message.body.removeprefix(_BYTE_ORDER_MARK)), message.attributes, _DEEPEST)
         except JsonError as exc:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.queue.held import LIMIT_SECONDS, HeldJob, HeldJobs, HeldStatus
+from batchsubmit.queue.held import LIMIT_SECONDS, HeldJob, HeldJobs
 from batchsubmit.queue.message import Message
 
 
@@ -70,7 +70,7 @@ def test_what_is_with_the_engine_at_the_limit_is_kept_to_its_end() -> None:
     """SQS may deliver it again, and it is deleted with its job all the same."""
     held = holding(300, "a")
     job = held.next("m")
-    assert job.status is HeldStatus.TAKEN
+    assert job.is_taken
     assert held.ending(LIMIT_SECONDS - 1, sent_before=0) == []
     assert held.ending(LIMIT_SECONDS, sent_before=0) == []
     assert held.due(LIMIT_SECONDS) == []

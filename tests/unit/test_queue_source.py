@@ -17,10 +17,9 @@ from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import QueueDeniedError
+from batchsubmit.queue.client import QueueError
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.source import SqsSource
-from batchsubmit.schema import RequestChecker
 
 if TYPE_CHECKING:
     from batchsubmit.core.source import Delivery
@@ -124,7 +123,7 @@ class QueueWorld:
 
     async def leave_unknown(self, *names: str) -> None:
         """Put messages on the queue whose jobs a worker that died left open."""
-        reader = MessageReader(RequestChecker(region=REGION), defaults={})
+        reader = MessageReader(Settings(), region=REGION)
         for name in names:
             self.sqs.put(body(name))
             parsed = reader.parse(await _first(self.sqs, name))
@@ -401,7 +400,7 @@ class UndeletableSqs(MemorySqs):
 
     async def delete(self, receipts: Sequence[str]) -> list[str | None]:
         """Refuse."""
-        raise QueueDeniedError(f"the role may not call sqs:DeleteMessage for {len(receipts)}")
+        raise QueueError(f"the role may not call sqs:DeleteMessage for {len(receipts)}")
 
 
 def test_a_worker_that_may_not_delete_messages_stops() -> None:
