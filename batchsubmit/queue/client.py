@@ -235,17 +235,14 @@ class Queue:
         )
         return self.attributes
 
-    async def receive(
-        self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool]
-    ) -> list[Message]:
-        """Wait for messages with one long poll. It is repeated without end while SQS is busy, until `is_over`.
+    async def receive(self, count: int, *, visibility_seconds: int, wait_seconds: int) -> list[Message]:
+        """Wait for messages with one long poll. Raises QueueError, QueueBusyError.
 
-        Never cancel it: a poll whose client has gone still takes messages and hides them. Raises QueueError.
+        Never cancel it: a poll whose client has gone still takes messages and hides them.
         """
         return await self._call(
             "ReceiveMessage",
             lambda answer: [_message(each) for each in answer.get("Messages", ())],
-            stop=lambda _: is_over(),
             QueueUrl=self.url,
             MaxNumberOfMessages=count,
             VisibilityTimeout=visibility_seconds,
@@ -265,7 +262,7 @@ class Queue:
 
     async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """Send messages; gives for each why that failed, or None. Raises QueueError."""
-        is_fifo = self.url.endswith(".fifo")  # SQS requires that suffix of a FIFO queue, and allows no dot elsewhere
+        is_fifo = self.attributes.is_fifo
         return await self._batches(
             "SendMessageBatch", ([each.entry(is_fifo=is_fifo) for each in batch] for batch in batches(messages))
         )
@@ -292,24 +289,17 @@ class Queue:
                 codes += [BUSY] * len(numbered)
         return codes
 
-    async def _call(
-        self,
-        operation: str,
-        read: Callable[[dict[str, Any]], T],
-        *,
-        stop: Callable[[RetryCallState], bool] = _OUT_OF_PATIENCE,
-        **given: Any,  # noqa: ANN401 (the operation's own members)
-    ) -> T:
+    async def _call(self, operation: str, read: Callable[[dict[str, Any]], T], **given: object) -> T:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(QueueBusyError),
             wait=full_jitter(multiplier=0.2, max=_LONGEST_PAUSE_SECONDS),
-            stop=stop,
+            stop=_OUT_OF_PATIENCE,
             before_sleep=self._count,
             reraise=True,
         )
         return await retrying(self._call_once, operation, read, given)
 
-    async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, Any]) -> T:
+    async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, object]) -> T:
         self.called_at = time.monotonic()
         method = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
         try:

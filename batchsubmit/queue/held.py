@@ -121,10 +121,7 @@ class HeldJobs:
         return [(each, seconds) for each, seconds in timed if seconds >= 1 and now + seconds > each.hidden_until]
 
     def ending(self, now: float, *, sent_before: float) -> list[HeldMessage]:
-        """Give the messages that can hardly be held any longer, or that were sent before this Unix time.
-
-        Those of a job that is with the engine are kept to its end.
-        """
+        """Give what is not taken and can hardly be held any longer, or was sent before this Unix time."""
         received_before = now - LIMIT_SECONDS + min(self.visibility_seconds, LIMIT_SECONDS / 10)
         return [
             each

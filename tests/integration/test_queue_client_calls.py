@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from batchsubmit.aws import Timeouts, open_client
+from batchsubmit.queue import client
 from batchsubmit.queue.client import BUSY, Outgoing, Queue, QueueBusyError
 
 CALL_SECONDS = 0.4
@@ -66,7 +67,7 @@ async def test_a_call_is_given_up_in_its_time(name: str, monkeypatch: pytest.Mon
     """And says so to the readiness probe."""
     async with open_queue() as queue:
         # Once is enough here: it would be tried again for a minute.
-        monkeypatch.setitem(Queue._call.__kwdefaults__, "stop", lambda _: True)
+        monkeypatch.setattr(client, "_OUT_OF_PATIENCE", lambda _: True)
         async with asyncio.timeout(20):
             if name in {"delete", "hide", "send"}:  # of many messages: each has its own reason
                 assert await CALLS[name](queue) == [BUSY]

@@ -344,7 +344,7 @@ def test_a_job_that_no_lookup_decides_goes_back_for_long_and_never_to_the_dead_l
 
 
 async def _first(sqs: MemorySqs, name: str) -> Any:  # noqa: ANN401 (a message)
-    (message,) = await sqs.receive(1, visibility_seconds=1, wait_seconds=0, is_over=bool)
+    (message,) = await sqs.receive(1, visibility_seconds=1, wait_seconds=0)
     assert name in message.body
     return message
 
