@@ -208,7 +208,7 @@ class DynamoTable:
     ) -> _Answer:
         """Make a call until it brings something, or time is up: `trouble` then says what the ledger does not do.
 
-        Raises StoppedError, and ClientError for a condition that fails.
+        Raises UsageError, StoppedError, and ClientError for a condition that fails.
         """
 
         async def call() -> _Answer:  # tenacity awaits only what says that it is a coroutine function
@@ -226,14 +226,14 @@ class DynamoTable:
         self._was_there = True
         return answer
 
-    def _stopped(self, trouble: str, exc: Exception) -> StoppedError:
+    def _stopped(self, trouble: str, exc: Exception) -> StoppedError | UsageError:
         if error_code(exc) == "ResourceNotFoundException":
             if self._was_there:
                 return MissingTableError(
                     f"the DynamoDB table {self.name} is gone: it was there when this run began. Restore it from a "
                     "backup: with an empty one, jobs that were submitted would be submitted again"
                 )
-            return MissingTableError(
+            return UsageError(
                 f"there is no DynamoDB table {self.name} in region {self._client.meta.region_name}; "
                 f"batchsubmit ledger create-table {self.name} makes it"
             )

@@ -20,7 +20,7 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line, require_ledger
-from batchsubmit.ledger.table import JOB, RUNS, JobRow, MissingTableError, Table, events_of, page_address, run_events
+from batchsubmit.ledger.table import JOB, RUNS, JobRow, Table, events_of, page_address, run_events
 
 _Result = TypeVar("_Result")
 
@@ -97,10 +97,7 @@ def _read_table(location: TableLocation, region: str | None) -> list[Event]:
         async with open_table(location.table, region=region, concurrency=1) as table:
             return await table_events(table, str(location))
 
-    try:
-        return run_blocking(read())
-    except MissingTableError as exc:
-        raise UsageError(str(exc)) from exc
+    return run_blocking(read())
 
 
 def run_blocking(work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -14,7 +14,7 @@ import msgspec
 
 from batchsubmit.core import jobs
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
-from batchsubmit.errors import LedgerError, StoppedError, UsageError
+from batchsubmit.errors import LedgerError, StoppedError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
 from batchsubmit.ledger.codec import LineDamagedError, decode_line, encode_line
 
@@ -38,11 +38,11 @@ class ConflictError(Exception):
 
 
 class MissingTableError(StoppedError):
-    """There is no such table, or not any more."""
+    """There is no such table any more."""
 
 
 class Table(Protocol):
-    """Versioned items. All raise StoppedError where the table can no longer be relied on."""
+    """Versioned items. All raise UsageError where there is no table, StoppedError where it cannot be relied on."""
 
     async def get(self, address: Address) -> Item | None:
         """Read an item as it is now."""
@@ -231,8 +231,6 @@ async def check_format(table: Table, name: str) -> list[jobs.Event]:
     try:
         item = await table.get(TABLE_ADDRESS)
         item = item or await table.write(TABLE_ADDRESS, 0, {"format": _FORMAT})
-    except MissingTableError as exc:
-        raise UsageError(str(exc)) from exc
     except ConflictError as exc:
         item = exc.item or {}
     if item.get("format") != _FORMAT:

@@ -19,7 +19,7 @@ from shared_ledger_events import intent, submitted
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.core.states import Phase
-from batchsubmit.errors import StoppedError
+from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import LostJobError, Mine, TableLocation, Taken
 from batchsubmit.ledger.dynamodb import (
     DynamoTable,
@@ -28,7 +28,7 @@ from batchsubmit.ledger.dynamodb import (
 )
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, MissingTableError
+from batchsubmit.ledger.table import Address
 
 REGION = "us-east-1"
 QUICK = LeaseTerms(lease_seconds=2.0, call_seconds=0.2)
@@ -213,7 +213,7 @@ def test_every_error_that_a_call_may_bring_by_dynamodb_s_model_is_passing_unless
     final = {
         "ConditionalCheckFailedException",  # read by `write`: another version, or our own write
         "ItemCollectionSizeLimitExceededException",  # of tables with local secondary indexes, which ours has none of
-        "ResourceNotFoundException",  # MissingTableError
+        "ResourceNotFoundException",  # UsageError, or MissingTableError once the table was there
     }
     model = Session().get_service_model("dynamodb")
     called = ("BatchGetItem", "Scan", "UpdateItem")
@@ -230,10 +230,10 @@ async def test_trouble_that_lasts_stops_the_run(proxy: Proxy) -> None:
             await table.write(HERE, 0, {})
 
 
-async def test_a_table_that_is_gone_stops_the_run_at_once(proxy: Proxy) -> None:
+async def test_a_table_that_is_not_there_is_a_usage_error_at_once(proxy: Proxy) -> None:
     """It is not waited for."""
     async with open_table("gone", region=REGION, concurrency=1) as table:
-        with pytest.raises(MissingTableError, match="ledger create-table gone makes it"):
+        with pytest.raises(UsageError, match="ledger create-table gone makes it"):
             await table.get(HERE)
 
 
