@@ -35,6 +35,9 @@ _READ_TIMEOUT_SECONDS = 10.0
 _MOST_KEYS = 100
 """What one BatchGetItem takes."""
 
+_MOST_EMPTY_PAGES = 20
+"""A page may be empty, but not so many in turn."""
+
 PASSING = THROTTLING_CODES | {
     "InternalServerError",
     "ReplicatedWriteConflictException",
@@ -81,8 +84,12 @@ def write_address(address: Address) -> dict[str, Any]:
     return {"pk": {"S": address.pk}, "sk": {"S": address.sk}}
 
 
+def _read_address(item: Mapping[str, Any]) -> Address:
+    return Address(item["pk"]["S"], item["sk"]["S"])
+
+
 def _read_items(items: Iterable[Mapping[str, Any]]) -> dict[Address, Item]:
-    return {Address(item["pk"]["S"], item["sk"]["S"]): read_item(item) for item in items}
+    return {_read_address(item): read_item(item) for item in items}
 
 
 def read_item(attributes: Mapping[str, Any]) -> Item:
@@ -166,12 +173,17 @@ class DynamoTable:
     async def scan(self) -> AsyncIterator[dict[Address, Item]]:
         """Read all items, page by page, consistently."""
         request: dict[str, Any] = {"TableName": self.name, "ConsistentRead": True}
+        ends, empty = set[Address](), 0
         while True:
             page = await self._call("scan", "cannot be read", request, lambda answer: "Items" in answer)
             yield _read_items(page["Items"])
-            if "LastEvaluatedKey" not in page:
+            if not (last := page.get("LastEvaluatedKey")):
                 return
-            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+            empty = 0 if page["Items"] else empty + 1
+            if _read_address(last) in ends or empty > _MOST_EMPTY_PAGES:
+                raise StoppedError(f"the ledger dynamodb://{self.name} cannot be read: its pages do not end")
+            ends.add(_read_address(last))
+            request["ExclusiveStartKey"] = last
 
     async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Set attributes of an item that has this version. Raises ConflictError, StoppedError."""

@@ -193,19 +193,39 @@ async def test_an_answer_that_trickles_is_given_up_in_time(proxy: Proxy) -> None
         assert await table.get(HERE) == {"version": 1, "lines": ["1"]}
 
 
-class Unreadable:
-    """A client whose BatchGetItem reads nothing."""
+class EndlessPages:
+    """A client whose Scan goes on for ever: with the same end, or with ever new ones and no item."""
+
+    def __init__(self, *, repeats: bool) -> None:
+        self.repeats = repeats
+        self.calls = 0
+
+    async def scan(self, **_: object) -> dict[str, object]:
+        """One more page."""
+        self.calls += 1
+        end = {"pk": {"S": "p" if self.repeats else str(self.calls)}, "sk": {"S": "s"}}
+        return {"Items": [end] if self.repeats else [], "LastEvaluatedKey": end}
 
     async def batch_get_item(self, *, RequestItems: dict[str, object]) -> dict[str, object]:  # noqa: N803 (AWS's name)
         """Read nothing."""
         return {"Responses": {}, "UnprocessedKeys": RequestItems}
 
 
+@pytest.mark.parametrize("repeats", [False, True])
+async def test_pages_that_do_not_end_stop_the_read(repeats: bool) -> None:
+    """After a bounded number of them."""
+    client = EndlessPages(repeats=repeats)
+    async with asyncio.timeout(20):
+        with pytest.raises(StoppedError, match="its pages do not end"):
+            _ = [page async for page in DynamoTable(client, "t").scan()]
+    assert client.calls < 100
+
+
 async def test_items_that_are_never_read_stop_the_read() -> None:
     """As under throttling that does not end."""
     async with asyncio.timeout(20):
         with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
-            await DynamoTable(Unreadable(), "t", give_up_seconds=0.5).get_many([HERE])
+            await DynamoTable(EndlessPages(repeats=True), "t", give_up_seconds=0.5).get_many([HERE])
 
 
 def test_every_error_that_a_call_may_bring_by_dynamodb_s_model_is_passing_unless_it_is_named_here() -> None:
