@@ -10,7 +10,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from botocore import exceptions as aws
@@ -51,6 +51,7 @@ _KEYS = (("pk", "HASH"), ("sk", "RANGE"))
 _NOT_OURS = frozenset({"pk", "sk", "write"})
 _Client: TypeAlias = Any  # aiobotocore makes clients at run time
 _Answer: TypeAlias = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class ForeignAnswerError(Exception):
@@ -90,6 +91,12 @@ def _read_address(item: Mapping[str, Any]) -> Address:
 
 def _read_items(items: Iterable[Mapping[str, Any]]) -> dict[Address, Item]:
     return {_read_address(item): read_item(item) for item in items}
+
+
+def _read_page(answer: _Answer) -> tuple[dict[Address, Item], Address | None]:
+    """The items of a page of Scan, and where it ends unless it is the last."""
+    end = answer.get("LastEvaluatedKey")
+    return _read_items(answer["Items"]), _read_address(end) if end else None
 
 
 def read_item(attributes: Mapping[str, Any]) -> Item:
@@ -158,32 +165,37 @@ class DynamoTable:
         while left:
             asked, later = left[:_MOST_KEYS], left[_MOST_KEYS:]
             request = {"RequestItems": {self.name: {"Keys": asked, "ConsistentRead": True}}}
-            answer = await self._call("batch_get_item", "cannot be read", request, partial(self._has_read, len(asked)))
-            found |= _read_items(answer["Responses"].get(self.name, ()))
-            left = later + self._unread(answer)
+            read, unread = await self._call(
+                "batch_get_item", "cannot be read", request, partial(self._read_some, asked)
+            )
+            found |= read
+            left = later + unread
         return found
 
-    def _has_read(self, asked: int, answer: _Answer) -> bool:
-        """Whether an answer is of such a call: DynamoDB may leave some of the keys for later, but not all."""
-        return "Responses" in answer and len(self._unread(answer)) < asked
-
-    def _unread(self, answer: _Answer) -> list[dict[str, Any]]:
-        return list(answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ()))
+    def _read_some(
+        self, asked: list[dict[str, Any]], answer: _Answer
+    ) -> tuple[dict[Address, Item], list[dict[str, Any]]]:
+        """Give the items of an answer, and the keys left for later: some of those that were asked for, and not all."""
+        items = _read_items(answer["Responses"].get(self.name, ()))
+        unread = list(answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ()))
+        if len(unread) >= len(asked) or any(each not in asked for each in (*map(write_address, items), *unread)):
+            raise ValueError("other keys than were asked for")
+        return items, unread
 
     async def scan(self) -> AsyncIterator[dict[Address, Item]]:
         """Read all items, page by page, consistently."""
         request: dict[str, Any] = {"TableName": self.name, "ConsistentRead": True}
         ends, empty = set[Address](), 0
         while True:
-            page = await self._call("scan", "cannot be read", request, lambda answer: "Items" in answer)
-            yield _read_items(page["Items"])
-            if not (last := page.get("LastEvaluatedKey")):
+            items, end = await self._call("scan", "cannot be read", request, _read_page)
+            yield items
+            if end is None:
                 return
-            empty = 0 if page["Items"] else empty + 1
-            if _read_address(last) in ends or empty > _MOST_EMPTY_PAGES:
+            empty = 0 if items else empty + 1
+            if end in ends or empty > _MOST_EMPTY_PAGES:
                 raise StoppedError(f"the ledger dynamodb://{self.name} cannot be read: its pages do not end")
-            ends.add(_read_address(last))
-            request["ExclusiveStartKey"] = last
+            ends.add(end)
+            request["ExclusiveStartKey"] = write_address(end)
 
     async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Set attributes of an item that has this version. Raises ConflictError, StoppedError."""
@@ -201,42 +213,40 @@ class DynamoTable:
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
-        def is_ours(item: Mapping[str, Any]) -> bool:
-            return item.get("write") == {"S": token}
+        def written(answer: _Answer) -> Item:
+            if answer["Attributes"]["write"] != {"S": token}:
+                raise ValueError("another's write")
+            return read_item(answer["Attributes"])
 
         try:
-            answer = await self._call(
-                "update_item", f"does not take {address.pk}", request, lambda got: is_ours(got.get("Attributes", {}))
-            )
+            return await self._call("update_item", f"does not take {address.pk}", request, written)
         except aws.ClientError as exc:
             item = exc.response.get("Item", {})
-            if is_ours(item):
+            if item.get("write") == {"S": token}:
                 return read_item(item)
             raise ConflictError(address, read_item(item) or None) from exc
-        return read_item(answer["Attributes"])
 
-    async def _call(
-        self, operation: str, trouble: str, request: Mapping[str, Any], is_whole: Callable[[_Answer], bool]
-    ) -> _Answer:
-        """Make a call until it brings something, or time is up: `trouble` then says what the ledger does not do.
+    async def _call(self, operation: str, trouble: str, request: Mapping[str, Any], read: Callable[[_Answer], T]) -> T:
+        """Make a call until `read` can read its answer, or time is up: `trouble` then says what the ledger does not do.
 
         Raises UsageError, StoppedError, and ClientError for a condition that fails.
         """
 
-        async def call() -> _Answer:  # tenacity awaits only what says that it is a coroutine function
+        async def call() -> T:  # tenacity awaits only what says that it is a coroutine function
             answer = await getattr(self._client, operation)(**request)
-            if not is_whole(answer):
-                raise ForeignAnswerError("the answer lacks what was asked for")
-            return answer  # type: ignore[no-any-return] # aiobotocore has no types
+            try:
+                return read(answer)
+            except (AttributeError, KeyError, TypeError, ValueError) as exc:
+                raise ForeignAnswerError("the answer lacks what was asked for") from exc
 
         try:
-            answer: _Answer = await self._retrying(call)
+            found: T = await self._retrying(call)
         except Exception as exc:
             if error_code(exc) == "ConditionalCheckFailedException":
                 raise
             raise self._stopped(trouble, exc) from exc
         self._was_there = True
-        return answer
+        return found
 
     def _stopped(self, trouble: str, exc: Exception) -> StoppedError | UsageError:
         if error_code(exc) == "ResourceNotFoundException":

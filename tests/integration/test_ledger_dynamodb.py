@@ -25,6 +25,7 @@ from batchsubmit.ledger.dynamodb import (
     DynamoTable,
     may_pass,
     open_table,
+    write_address,
 )
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
@@ -226,6 +227,38 @@ async def test_items_that_are_never_read_stop_the_read() -> None:
     async with asyncio.timeout(20):
         with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
             await DynamoTable(EndlessPages(repeats=True), "t", give_up_seconds=0.5).get_many([HERE])
+
+
+class OneItem:
+    """A client whose reads bring one item."""
+
+    def __init__(self, item: dict[str, object]) -> None:
+        self.item = item
+
+    async def scan(self, **_: object) -> dict[str, object]:
+        """The only page."""
+        return {"Items": [self.item]}
+
+    async def batch_get_item(self, **_: object) -> dict[str, object]:
+        """The only answer."""
+        return {"Responses": {"t": [self.item]}}
+
+
+@pytest.mark.parametrize("item", [{"sk": {"S": "job"}}, {**write_address(HERE), "version": {"N": "1.5"}}])
+async def test_items_that_this_program_never_wrote_stop_the_read(item: dict[str, object]) -> None:
+    """One without a key, or with a fraction."""
+    table = DynamoTable(OneItem(item), "t", give_up_seconds=0.1)
+    with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
+        await table.get(HERE)
+    with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
+        _ = [page async for page in table.scan()]
+
+
+async def test_an_item_that_was_not_asked_for_stops_the_read() -> None:
+    """It is the answer to another call."""
+    table = DynamoTable(OneItem(write_address(HERE)), "t", give_up_seconds=0.1)
+    with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
+        await table.get(Address("job#b", "job"))
 
 
 def test_every_error_that_a_call_may_bring_by_dynamodb_s_model_is_passing_unless_it_is_named_here() -> None:
