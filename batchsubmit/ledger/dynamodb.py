@@ -5,6 +5,7 @@ again with jitter: a write names the version it follows and carries a token of i
 lost is recognised when its repetition meets a conflict with itself.
 """
 
+import asyncio
 import secrets
 import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -131,6 +132,7 @@ class DynamoTable:
     def __init__(self, client: _Client, name: str, *, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
         self._client = client
         self.name = name
+        self._call_seconds = give_up_seconds / _CALLS_UNTIL_GIVING_UP
         self._was_there = False
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(may_pass),
@@ -233,7 +235,11 @@ class DynamoTable:
         """
 
         async def call() -> T:  # tenacity awaits only what says that it is a coroutine function
-            answer = await getattr(self._client, operation)(**request)
+            try:
+                async with asyncio.timeout(self._call_seconds):
+                    answer = await getattr(self._client, operation)(**request)
+            except TimeoutError as exc:
+                raise TimeoutError(f"no whole answer within {self._call_seconds:g} s") from exc
             try:
                 return read(answer)
             except (AttributeError, KeyError, TypeError, ValueError) as exc:
@@ -280,7 +286,7 @@ async def open_table(
 
     botocore's retries are off: ours know a write whose answer was lost from one that met another's.
     """
-    timeouts = Timeouts(_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS, give_up_seconds / _CALLS_UNTIL_GIVING_UP)
+    timeouts = Timeouts(_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS)
     async with open_client("dynamodb", region=region, timeouts=timeouts, connections=concurrency) as client:
         client.meta.events.register("response-received.dynamodb", refuse_foreign)
         yield DynamoTable(client, name, give_up_seconds=give_up_seconds)

@@ -4,6 +4,7 @@ Each method is one call, repeated with growing jittered waits while SQS is busy 
 of their entries failed. Nothing here knows what a message means.
 """
 
+import asyncio
 import json
 import re
 import time
@@ -207,7 +208,7 @@ def _tens(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
 
 
 class Queue:
-    """A queue by its URL.
+    """A queue by its URL. A call is given up after `call_seconds`, whatever it waits for, a poll's own wait apart.
 
     `called_at` is when the last call began, in monotonic seconds, and `trouble` says what the last answer lacked.
     `dead_letters` is its dead-letter queue, where that can be reached, and `advice` is on the settings of both.
@@ -216,8 +217,11 @@ class Queue:
     attributes = QueueAttributes()
     dead_letters: "Queue | None" = None
 
-    def __init__(self, client: _Client, url: str, *, counters: QueueCounters | None = None) -> None:
+    def __init__(
+        self, client: _Client, url: str, *, call_seconds: float, counters: QueueCounters | None = None
+    ) -> None:
         self._client = client
+        self._call_seconds = call_seconds
         self.url = url
         self.advice: list[str] = []
         self.counters = counters or QueueCounters()
@@ -273,7 +277,7 @@ class Queue:
         url = await self._call(
             "GetQueueUrl", lambda answer: str(answer["QueueUrl"]), QueueName=name, QueueOwnerAWSAccountId=account
         )
-        found = Queue(self._client, url, counters=self.counters)
+        found = Queue(self._client, url, call_seconds=self._call_seconds, counters=self.counters)
         await found.read_attributes()
         return found
 
@@ -289,7 +293,7 @@ class Queue:
                 codes += [BUSY] * len(numbered)
         return codes
 
-    async def _call(self, operation: str, read: Callable[[dict[str, Any]], T], **given: object) -> T:
+    async def _call(self, operation: str, read: Callable[[dict[str, Any]], T], **given: Any) -> T:  # noqa: ANN401 (the operation's own members)
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(QueueBusyError),
             wait=full_jitter(multiplier=0.2, max=_LONGEST_PAUSE_SECONDS),
@@ -299,16 +303,21 @@ class Queue:
         )
         return await retrying(self._call_once, operation, read, given)
 
-    async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, object]) -> T:
+    async def _call_once(self, operation: str, read: Callable[[dict[str, Any]], T], given: Mapping[str, Any]) -> T:
         self.called_at = time.monotonic()
         method = getattr(self._client, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower())
+        seconds = self._call_seconds + given.get("WaitTimeSeconds", 0)
         try:
-            answer = await method(**given)
+            async with asyncio.timeout(seconds):
+                answer = await method(**given)
             headers = answer["ResponseMetadata"]["HTTPHeaders"]
             # botocore gives an HTML page or an empty body as an answer without members.
             if "json" not in headers["content-type"] or headers.get("content-length") == "0":
                 raise ValueError("no JSON")  # noqa: TRY301 (read as any answer of another shape)
             found = read(answer)
+        except TimeoutError as exc:
+            self.trouble = f"{operation}: no whole answer within {seconds:g} s"
+            raise QueueBusyError(f"{operation} on {self.url}: no whole answer within {seconds:g} s") from exc
         except Exception as exc:
             self.trouble = f"{operation}: {type(exc).__name__}"
             explained = explain(exc, operation, self.url)
@@ -372,11 +381,11 @@ async def open_queue(url: str, settings: Settings, *, region: str) -> AsyncItera
     if not _URL.fullmatch(url):
         raise UsageError(f"{url}: is no queue URL; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
     # A long poll is answered after its own time, however short the user's patience with other calls is.
-    read_seconds = max(settings.aws.read_timeout_seconds, LONG_POLL_SECONDS + 10)
-    total_seconds = settings.aws.call_seconds + LONG_POLL_SECONDS
-    timeouts = Timeouts(settings.aws.connect_timeout_seconds, read_seconds, total_seconds)
+    timeouts = Timeouts.of(settings.aws)._replace(
+        read_seconds=max(settings.aws.read_timeout_seconds, LONG_POLL_SECONDS + 10)
+    )
     async with open_client("sqs", region=region_of(url) or region, timeouts=timeouts) as client:
-        queue = Queue(client, url)
+        queue = Queue(client, url, call_seconds=settings.aws.call_seconds)
         try:
             arn = (await queue.read_attributes()).dead_letter_arn
         except QueueGoneError as exc:

@@ -194,6 +194,20 @@ async def test_an_answer_that_trickles_is_given_up_in_time(proxy: Proxy) -> None
         assert await table.get(HERE) == {"version": 1, "lines": ["1"]}
 
 
+class Hanging:
+    """A client that never begins its call, as one whose fresh credentials do not come."""
+
+    async def batch_get_item(self, **_: object) -> None:
+        """Wait."""
+        await asyncio.Event().wait()
+
+
+async def test_a_call_that_does_not_leave_is_given_up_in_time() -> None:
+    """The HTTP client's own limits begin with the request."""
+    with pytest.raises(StoppedError, match=r"no whole answer within 0\.1 s"):
+        await DynamoTable(Hanging(), "t", give_up_seconds=0.4).get(HERE)
+
+
 class EndlessPages:
     """A client whose Scan goes on for ever: with the same end, or with ever new ones and no item."""
 

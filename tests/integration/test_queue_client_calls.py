@@ -1,12 +1,13 @@
 """Calls of SQS whose answers never end: each is given up in its time, although bytes keep coming."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from batchsubmit.aws import Timeouts, open_client
+from batchsubmit.aws import open_client
 from batchsubmit.queue import client
 from batchsubmit.queue.client import BUSY, Outgoing, Queue, QueueBusyError
 
@@ -45,12 +46,8 @@ async def trickling() -> AsyncIterator[str]:
 @asynccontextmanager
 async def open_queue() -> AsyncIterator[Queue]:
     """A queue on such a server; no call of it is tried twice."""
-    timeouts = Timeouts(total_seconds=CALL_SECONDS)
-    async with (
-        trickling() as url,
-        open_client("sqs", region="us-east-1", timeouts=timeouts, endpoint_url=url) as client,
-    ):
-        yield Queue(client, f"{url}/1/queue")
+    async with trickling() as url, open_client("sqs", region="us-east-1", endpoint_url=url) as sqs:
+        yield Queue(sqs, f"{url}/1/queue", call_seconds=CALL_SECONDS)
 
 
 CALLS: dict[str, Callable[[Queue], Awaitable[object]]] = {
@@ -72,6 +69,17 @@ async def test_a_call_is_given_up_in_its_time(name: str, monkeypatch: pytest.Mon
             if name in {"delete", "hide", "send"}:  # of many messages: each has its own reason
                 assert await CALLS[name](queue) == [BUSY]
             else:
-                with pytest.raises(QueueBusyError, match="ReadTimeoutError"):
+                with pytest.raises(QueueBusyError, match=r"no whole answer within 0\.4 s"):
                     await CALLS[name](queue)
-        assert "ReadTimeoutError" in queue.trouble
+        assert "no whole answer" in queue.trouble
+
+
+async def test_a_poll_has_its_own_wait_beside_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that one that finds nothing is not given up, and one that never ends is."""
+    async with open_queue() as queue:
+        monkeypatch.setattr(client, "_OUT_OF_PATIENCE", lambda _: True)
+        began = time.monotonic()
+        async with asyncio.timeout(20):
+            with pytest.raises(QueueBusyError, match=r"no whole answer within 1\.4 s"):
+                await queue.receive(1, visibility_seconds=30, wait_seconds=1)
+        assert time.monotonic() - began >= 1 + CALL_SECONDS

@@ -28,7 +28,7 @@ class Ledger:
 @pytest.fixture
 def queue() -> Queue:
     """A queue that was not called yet."""
-    return Queue(None, "https://queue")
+    return Queue(None, "https://queue", call_seconds=70)
 
 
 @pytest.fixture

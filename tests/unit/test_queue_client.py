@@ -93,7 +93,7 @@ class RecordingClient:
 async def test_many_messages_are_as_many_calls_of_ten() -> None:
     """Each has its own answer, in order."""
     client = RecordingClient()
-    queue = Queue(client, "https://queue")
+    queue = Queue(client, "https://queue", call_seconds=9)
     receipts = ["bad" if number in {3, 22} else str(number) for number in range(25)]
     codes = await queue.delete(receipts)
     assert [number for number, code in enumerate(codes) if code == "InternalError"] == [3, 22]
