@@ -23,8 +23,10 @@ from batchsubmit.ledger.base import Ledger, LostJobError, Mine
 from batchsubmit.queue import client
 from batchsubmit.queue.held import HeldJob, HeldJobs, HeldMessage
 from batchsubmit.queue.message import DeadLetter, Message
+from batchsubmit.text import duration
 
 _MOST_PAUSE_SECONDS = 5.0
+_BACKLOG_SECONDS = 300.0
 _MOST_DELAY_SECONDS = 900
 """SQS: a new message is delayed by no more than this."""
 
@@ -94,6 +96,7 @@ class Acks:
         self.longest_seconds = max(held.visibility_seconds, settings.max_delay_seconds)
         self.wake = asyncio.Event()
         self._closing = False
+        self._backlog_at, self._deleted = clock.monotonic(), 0
         self._deletes: list[str] = []
         self._returns: list[tuple[str, Sequence[Message], Why | DeadLetter]] = []
         # Messages that are written down as dead letters, and are moved when they come again.
@@ -120,6 +123,8 @@ class Acks:
             if self._clock.monotonic() >= recheck_at:
                 await recheck()
                 recheck_at = self._clock.monotonic() + pause_seconds
+            if self._clock.monotonic() >= self._backlog_at + _BACKLOG_SECONDS:
+                await self._check_backlog()
             with suppress(TimeoutError):  # without anything held, sleep until something is received
                 async with asyncio.timeout(pause_seconds if self._held.jobs else None):
                     await self.wake.wait()
@@ -150,6 +155,18 @@ class Acks:
             for each in ending:
                 self._held.lose(each)
             await self.give_back([each.message for each in ending], renew=True)
+
+    async def _check_backlog(self) -> None:
+        """Warn where the backlog, at the present throughput, outlasts the queue's retention. Raises QueueError."""
+        now, deleted = self._clock.monotonic(), self._counters.deleted
+        seconds, decided = now - self._backlog_at, deleted - self._deleted
+        self._backlog_at, self._deleted = now, deleted
+        with suppress(client.QueueBusyError):
+            queue = await self._queue.read_attributes()
+            needed = queue.backlog * seconds / decided if decided else 0.0
+            if needed > queue.retention_seconds:
+                words = {"needed": duration(needed), "kept": duration(queue.retention_seconds)}
+                self._log.warning("queue.overdue", messages=queue.backlog, **words)
 
     def delete(self, message: Message) -> None:
         """Delete a message soon."""

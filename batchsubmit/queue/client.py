@@ -87,12 +87,13 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueAttributes:
-    """A queue's settings. `most_receives` is None where no redrive policy counts receives."""
+    """A queue's settings and backlog. `most_receives` is None where no redrive policy counts receives."""
 
     retention_seconds: int = 4 * 86_400
     most_receives: int | None = None
     dead_letter_arn: str = ""
     is_fifo: bool = False
+    backlog: int = 0
 
     @classmethod
     def read(cls, attributes: Mapping[str, str]) -> "QueueAttributes":
@@ -105,6 +106,9 @@ class QueueAttributes:
             most_receives=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
             dead_letter_arn=str(redrive.get("deadLetterTargetArn", "")),
             is_fifo=attributes.get("FifoQueue") == "true",
+            backlog=sum(
+                int(attributes.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in ("", "NotVisible", "Delayed")
+            ),
         )
 
 

@@ -60,12 +60,19 @@ class MemorySqs:
         """The queue of its redrive policy."""
         return self.dead
 
+    async def read_attributes(self) -> QueueAttributes:
+        """Its settings."""
+        return self.attributes
+
     @property
     def attributes(self) -> QueueAttributes:
         """Its settings."""
         arn = "arn:aws:sqs:us-east-1:111122223333:dead" if self.dead else ""
         return QueueAttributes(
-            retention_seconds=self.retention_seconds, most_receives=self.most_receives, dead_letter_arn=arn
+            retention_seconds=self.retention_seconds,
+            most_receives=self.most_receives,
+            dead_letter_arn=arn,
+            backlog=len(self.messages),
         )
 
     async def receive(self, count: int, *, visibility_seconds: int, wait_seconds: int) -> list[Message]:

@@ -72,11 +72,13 @@ def test_settings_are_read_from_a_queue_s_attributes() -> None:
         {
             "QueueArn": "arn",
             "MessageRetentionPeriod": "60",
+            "ApproximateNumberOfMessages": "3",
+            "ApproximateNumberOfMessagesNotVisible": "4",
             "RedrivePolicy": json.dumps(policy),
             "FifoQueue": "true",
         }
     )
-    assert (found.retention_seconds, found.most_receives, found.is_fifo) == (60, 7, True)
+    assert (found.retention_seconds, found.most_receives, found.backlog, found.is_fifo) == (60, 7, 7, True)
     assert QueueAttributes.read({"QueueArn": "arn"}).most_receives is None
 
 

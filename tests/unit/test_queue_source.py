@@ -11,6 +11,7 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from memory_sqs import MemorySqs
 from strategies import MEMBERSHIP, REGION
+from structlog.testing import capture_logs
 from virtual_time import VirtualClock, running_loop, virtually
 
 from batchsubmit.config import Settings, WorkerSettings
@@ -339,6 +340,29 @@ def test_a_job_that_no_lookup_decides_goes_back_for_long_and_never_to_the_dead_l
             world.lookups["unknown"] = Action.NOTHING
             await world.until(lambda: not sqs.messages, within=1.1 * HOUR)
         assert world.submitted == ["other"]
+
+    run()
+
+
+def test_a_backlog_that_outlasts_the_retention_is_warned_of() -> None:
+    """By the throughput of now; without any, nothing can be said."""
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(retention_seconds=int(DAY))
+        for number in range(400):
+            sqs.put(body(f"job-{number}"))
+        slots = {MEMBERSHIP: 0}
+        world = QueueWorld(sqs, slots=slots, job_seconds=HOUR)
+        with capture_logs() as logs:
+            async with world.running_source():
+                await asyncio.sleep(HOUR)
+                assert not [each for each in logs if each["event"] == "queue.overdue"]
+                slots[MEMBERSHIP] = 1
+                world._fill()
+                await asyncio.sleep(HOUR / 2)
+        [warned] = [each for each in logs if each["event"] == "queue.overdue"]
+        assert (warned["messages"], warned["needed"], warned["kept"]) == (399, "1 d 9 h", "1 d")
 
     run()
 
