@@ -96,6 +96,7 @@ class Acks:
         self.longest_seconds = max(held.visibility_seconds, settings.max_delay_seconds)
         self.wake = asyncio.Event()
         self._closing = False
+        self._may_renew = True
         self._backlog_at, self._deleted = clock.monotonic(), 0
         self._deletes: list[str] = []
         self._returns: list[tuple[str, Sequence[Message], Why | DeadLetter]] = []
@@ -148,7 +149,8 @@ class Acks:
 
     async def _renew_ending(self) -> None:
         """Send again what waits and can hardly be held or kept longer; what is under way stays to its end."""
-        sent_before = _old_before(self._queue.attributes, self._clock.now().timestamp())
+        now = self._clock.now().timestamp()
+        sent_before = _old_before(self._queue.attributes, now) if self._may_renew else 0.0
         ending = self._held.ending(self._clock.monotonic(), sent_before=sent_before)
         if ending:
             self._log.info("queue.limit_reached", messages=len(ending))
@@ -216,11 +218,7 @@ class Acks:
         """
         queue, now = self._queue.attributes, self._clock.now().timestamp()
         spent = [each for each in messages if is_spent(each, queue, now) or (renew and not queue.is_fifo)]
-        codes = await self._queue.send([_outgoing(each, delay=seconds) for each in spent])
-        sent = {each.id: each for each, code in zip(spent, codes, strict=True) if code is None}
-        self._counters.renewed += len(sent)
-        for each in sent.values():
-            self.delete(each)
+        sent = await self._send_again(spent, seconds)
         await self._hide([each for each in messages if each.id not in sent], seconds)
 
     async def _hide(self, messages: Sequence[Message], seconds: int) -> None:
@@ -228,6 +226,22 @@ class Acks:
         done = codes.count(None)
         self._counters.handed_back += done
         self._counters.lost += len(codes) - done
+
+    async def _send_again(self, messages: Sequence[Message], seconds: int) -> set[str]:
+        """Send messages again and delete the old ones; gives the ids of those that were sent."""
+        if not self._may_renew:
+            return set()
+        try:
+            codes = await self._queue.send([_outgoing(each, delay=seconds) for each in messages])
+        except client.QueueDeniedError as exc:
+            self._may_renew = False
+            self._log.warning("queue.renewal_denied", reason=str(exc))
+            return set()
+        sent = [each for each, code in zip(messages, codes, strict=True) if code is None]
+        self._counters.renewed += len(sent)
+        for each in sent:
+            self.delete(each)
+        return {each.id for each in sent}
 
     async def dead_letter(self, message: Message, letter: DeadLetter) -> None:
         """Record and move a message that can never work. Raises StoppedError where the ledger cannot be written."""

@@ -37,6 +37,10 @@ class QueueGoneError(QueueError):
     """There is no such queue, or no longer."""
 
 
+class QueueDeniedError(QueueError):
+    """The role may not do this."""
+
+
 class QueueBusyError(Exception):
     """SQS cannot answer now."""
 
@@ -80,7 +84,7 @@ def _explain_refusal(exc: aws.ClientError, operation: str, url: str) -> Exceptio
     if word in _BUSY or status >= 500:
         return QueueBusyError(said)
     if word in _DENIED:
-        return QueueError(f"the role may not call sqs:{operation} on {url}: {message}")
+        return QueueDeniedError(f"the role may not call sqs:{operation} on {url}: {message}")
     why = "the AWS credentials are refused" if _CREDENTIALS.search(word) else "SQS refused a call"
     return QueueError(f"{clock_words(exc.response) or why}: {said}")
 

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from batchsubmit.queue.client import (
     Queue,
     QueueBusyError,
+    QueueDeniedError,
     QueueError,
     QueueGoneError,
     QueueThrottledError,
@@ -52,7 +53,7 @@ def test_what_may_work_later_is_tried_again() -> None:
 def test_what_cannot_work_says_what_to_do() -> None:
     """The action that the role lacks; the credentials."""
     found = refused("AccessDenied", status=403)
-    assert isinstance(found, QueueError)
+    assert isinstance(found, QueueDeniedError)
     assert "sqs:ReceiveMessage" in str(found)
     assert "credentials" in str(refused("InvalidClientTokenId", status=403))
     assert "credentials" in str(explain(NoCredentialsError(), "ReceiveMessage", "https://queue"))

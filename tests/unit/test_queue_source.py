@@ -18,7 +18,7 @@ from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import QueueError
+from batchsubmit.queue.client import Outgoing, QueueDeniedError
 from batchsubmit.queue.message import MessageReader
 from batchsubmit.queue.source import SqsSource
 
@@ -424,7 +424,7 @@ class UndeletableSqs(MemorySqs):
 
     async def delete(self, receipts: Sequence[str]) -> list[str | None]:
         """Refuse."""
-        raise QueueError(f"the role may not call sqs:DeleteMessage for {len(receipts)}")
+        raise QueueDeniedError(f"the role may not call sqs:DeleteMessage for {len(receipts)}")
 
 
 def test_a_worker_that_may_not_delete_messages_stops() -> None:
@@ -439,5 +439,31 @@ def test_a_worker_that_may_not_delete_messages_stops() -> None:
             await world.until(lambda: bool(world.troubles), within=60)
         assert world.submitted == ["job"]
         assert "sqs:DeleteMessage" in str(world.troubles[0])
+
+    run()
+
+
+class UnsendableSqs(MemorySqs):
+    """The role may not send."""
+
+    async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
+        """Refuse."""
+        raise QueueDeniedError(f"the role may not call sqs:SendMessage for {len(messages)}")
+
+
+def test_a_worker_that_may_not_send_messages_goes_on_without_renewing_them() -> None:
+    """What it says of that once is no reason to stop."""
+
+    @virtually
+    async def run() -> None:
+        sqs = UnsendableSqs(retention_seconds=int(DAY))
+        for number in range(16):
+            sqs.put(body(f"job-{number}"))
+        world = QueueWorld(sqs, slots={MEMBERSHIP: 1}, job_seconds=HOUR)
+        with capture_logs() as logs:
+            async with world.running_source():
+                await world.until(lambda: len(world.submitted) == 16, within=DAY)
+        assert not world.troubles
+        assert [each["event"] for each in logs].count("queue.renewal_denied") == 1
 
     run()
