@@ -27,6 +27,8 @@ from batchsubmit.text import duration
 
 _MOST_PAUSE_SECONDS = 5.0
 _BACKLOG_SECONDS = 300.0
+_MOST_TRIES = 5
+_PAUSE_SECONDS = 0.2
 _MOST_DELAY_SECONDS = 900
 """SQS: a new message is delayed by no more than this."""
 
@@ -100,8 +102,8 @@ class Acks:
         self._backlog_at, self._deleted = clock.monotonic(), 0
         self._deletes: list[str] = []
         self._returns: list[tuple[str, Sequence[Message], Why | DeadLetter]] = []
-        # Messages that are written down as dead letters, and are moved when they come again.
-        self._to_move: set[str] = set()
+        # By message: whether it was moved. One that was not was written down by another worker or an earlier run.
+        self._letters: dict[str, bool] = {}
         self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
 
     def close(self) -> None:
@@ -188,13 +190,18 @@ class Acks:
             receipts, self._deletes = self._deletes, []
             await self._delete(receipts)
 
-    async def _delete(self, receipts: Sequence[str]) -> None:
-        """Delete messages; one that SQS does not delete is delivered again and then recognised."""
+    async def _delete(self, receipts: Sequence[str], tries: int = 1) -> None:
+        """Delete messages, and try again what SQS fails; what is given up is delivered again and then recognised."""
         codes = await self._queue.delete(receipts)
         self._counters.deleted += codes.count(None)
-        if failed := [code for code in codes if code]:
+        final = {None, client.BUSY, *client.GONE_CODES} if tries < _MOST_TRIES else set(codes)
+        again = [receipt for receipt, code in zip(receipts, codes, strict=True) if code not in final]
+        if failed := [code for code in codes if code and code in final]:
             self._counters.delete_failures += len(failed)
             self._log.warning("queue.delete_failed", messages=len(failed), reason=failed[0])
+        if again:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._delete(again, tries + 1)
 
     async def _return(self, job: str, messages: Sequence[Message], why: Why | DeadLetter) -> None:
         """Return a job's messages; it is tried again when they come again."""
@@ -245,22 +252,25 @@ class Acks:
 
     async def dead_letter(self, message: Message, letter: DeadLetter) -> None:
         """Record and move a message that can never work. Raises StoppedError where the ledger cannot be written."""
+        was_moved = self._letters.get(message.id)
+        if was_moved:
+            self.delete(message)
+            return
         if await self._ledger.record(letter.rejected(message, timestamp(self._clock.now()))):
             self._counters.poisoned += 1
             self._log.warning("message.poison", message=message.id, code=letter.code)
-        elif message.id not in self._to_move:
+        elif was_moved is None:
             # Another worker, or an earlier run, wrote it down and is moving it or died before: wait and see.
-            self._to_move.add(message.id)
+            self._letters[message.id] = False
             await self._hide([message], self._held.visibility_seconds)
             return
         failure = await self._move(message, letter)
         if not failure:
-            self._to_move.discard(message.id)
+            self._letters[message.id] = True
             self._counters.moved += 1
             await self._delete([message.receipt])  # at once: were it seen again, another worker would move it again
             return
         # Left to the redrive policy, if there is one.
-        self._to_move.add(message.id)
         self._log.warning("message.not_moved", message=message.id, reason=failure)
         await self._hide([message], self.longest_seconds)
 

@@ -135,7 +135,7 @@ class QueueCounters:
     undecided: int = 0  # handed back for long, since no lookup could decide whether the job was submitted
     over_quota: int = 0  # handed back for long, since a quota that is not one of slots refused the job
     deleted: int = 0
-    delete_failures: int = 0  # each is delivered again and then recognised
+    delete_failures: int = 0  # given up after several tries; each is delivered again and then recognised
     throttled: int = 0  # calls that SQS refused for their number
     unanswered: int = 0  # calls without an answer, or with a 5xx
 
