@@ -32,6 +32,7 @@ _PAUSE_SECONDS = 0.2
 _MOST_DELAY_SECONDS = 900
 """SQS: a new message is delayed by no more than this."""
 
+_MOST_REMEMBERED = 10_000
 _MOST_ATTRIBUTES = 10
 _MOST_REASON_CHARACTERS = 256
 
@@ -252,6 +253,8 @@ class Acks:
 
     async def dead_letter(self, message: Message, letter: DeadLetter) -> None:
         """Record and move a message that can never work. Raises StoppedError where the ledger cannot be written."""
+        if len(self._letters) > _MOST_REMEMBERED:
+            del self._letters[next(iter(self._letters))]
         was_moved = self._letters.get(message.id)
         if was_moved:
             self.delete(message)

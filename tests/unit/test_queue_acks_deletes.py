@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 from unittest.mock import AsyncMock
 
+import pytest
 from memory_sqs import MemorySqs
 from virtual_time import VirtualClock, running_loop, virtually
 
 from batchsubmit.config import WorkerSettings
+from batchsubmit.queue import acks as acks_module
 from batchsubmit.queue.acks import Acks, QueueLedger
 from batchsubmit.queue.held import HeldJobs
 from batchsubmit.queue.message import DeadLetter
@@ -79,5 +81,22 @@ def test_a_dead_letter_that_was_not_deleted_is_moved_only_once() -> None:
         await acks.flush()
         assert sqs.dead is not None
         assert (len(sqs.messages), len(sqs.dead.messages)) == (0, 1)
+
+    run()
+
+
+def test_few_dead_letters_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that runs for months does not grow with them."""
+    monkeypatch.setattr(acks_module, "_MOST_REMEMBERED", 3)
+
+    @virtually
+    async def run() -> None:
+        sqs = MemorySqs(dead=MemorySqs())
+        acks = Acks(cast("Queue", sqs), HeldJobs(300), WorkerSettings(), AsyncMock(), VirtualClock(running_loop()))
+        for number in range(9):
+            sqs.put(str(number))
+        for message in await sqs.receive(10, visibility_seconds=60, wait_seconds=0):
+            await acks.dead_letter(message, DeadLetter("NotJson", "no JSON"))
+        assert len(acks._letters) == 4
 
     run()
