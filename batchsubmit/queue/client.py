@@ -247,14 +247,17 @@ class Queue:
         )
         return self.attributes
 
-    async def receive(self, count: int, *, visibility_seconds: int, wait_seconds: int) -> list[Message]:
-        """Wait for messages with one long poll. Raises QueueError, QueueBusyError.
+    async def receive(
+        self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool]
+    ) -> list[Message]:
+        """Wait for messages with one long poll. It is repeated without end while SQS is busy, until `is_over`.
 
-        Never cancel it: a poll whose client has gone still takes messages and hides them.
+        Never cancel it: a poll whose client has gone still takes messages and hides them. Raises QueueError.
         """
         return await self._call(
             "ReceiveMessage",
             lambda answer: [_message(each) for each in answer.get("Messages", ())],
+            stop=lambda _: is_over(),
             QueueUrl=self.url,
             MaxNumberOfMessages=count,
             VisibilityTimeout=visibility_seconds,
@@ -301,11 +304,18 @@ class Queue:
                 codes += [BUSY] * len(numbered)
         return codes
 
-    async def _call(self, operation: str, read: Callable[[dict[str, Any]], T], **given: Any) -> T:  # noqa: ANN401 (the operation's own members)
+    async def _call(
+        self,
+        operation: str,
+        read: Callable[[dict[str, Any]], T],
+        *,
+        stop: Callable[[RetryCallState], bool] = _OUT_OF_PATIENCE,
+        **given: Any,  # noqa: ANN401 (the operation's own members)
+    ) -> T:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(QueueBusyError),
             wait=full_jitter(multiplier=0.2, max=_LONGEST_PAUSE_SECONDS),
-            stop=_OUT_OF_PATIENCE,
+            stop=stop,
             before_sleep=self._count,
             reraise=True,
         )

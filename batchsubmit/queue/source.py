@@ -135,10 +135,13 @@ class SqsSource:
         worker, counters, began = self._settings.worker, self._queue.counters, self._clock.monotonic()
         try:
             messages = await self._queue.receive(
-                count, visibility_seconds=worker.visibility_timeout_seconds, wait_seconds=worker.wait_seconds
+                count,
+                visibility_seconds=worker.visibility_timeout_seconds,
+                wait_seconds=worker.wait_seconds,
+                is_over=lambda: not self.is_open,
             )
         except QueueBusyError:
-            return  # asked again, unless the source is closed by now
+            return  # closing: there is no need to wait until SQS answers again
         counters.polls += 1
         counters.received += len(messages)
         counters.redelivered += sum(each.receives > 1 for each in messages)

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from batchsubmit.aws import open_client
-from batchsubmit.queue import client
 from batchsubmit.queue.client import BUSY, Outgoing, Queue, QueueBusyError
 
 CALL_SECONDS = 0.4
@@ -46,8 +45,8 @@ async def trickling() -> AsyncIterator[str]:
 @asynccontextmanager
 async def open_queue() -> AsyncIterator[Queue]:
     """A queue on such a server; no call of it is tried twice."""
-    async with trickling() as url, open_client("sqs", region="us-east-1", endpoint_url=url) as sqs:
-        yield Queue(sqs, f"{url}/1/queue", call_seconds=CALL_SECONDS)
+    async with trickling() as url, open_client("sqs", region="us-east-1", endpoint_url=url) as client:
+        yield Queue(client, f"{url}/1/queue", call_seconds=CALL_SECONDS)
 
 
 CALLS: dict[str, Callable[[Queue], Awaitable[object]]] = {
@@ -64,7 +63,7 @@ async def test_a_call_is_given_up_in_its_time(name: str, monkeypatch: pytest.Mon
     """And says so to the readiness probe."""
     async with open_queue() as queue:
         # Once is enough here: it would be tried again for a minute.
-        monkeypatch.setattr(client, "_OUT_OF_PATIENCE", lambda _: True)
+        monkeypatch.setitem(Queue._call.__kwdefaults__, "stop", lambda _: True)
         async with asyncio.timeout(20):
             if name in {"delete", "hide", "send"}:  # of many messages: each has its own reason
                 assert await CALLS[name](queue) == [BUSY]
@@ -74,12 +73,11 @@ async def test_a_call_is_given_up_in_its_time(name: str, monkeypatch: pytest.Mon
         assert "no whole answer" in queue.trouble
 
 
-async def test_a_poll_has_its_own_wait_beside_that(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_poll_has_its_own_wait_beside_that() -> None:
     """So that one that finds nothing is not given up, and one that never ends is."""
     async with open_queue() as queue:
-        monkeypatch.setattr(client, "_OUT_OF_PATIENCE", lambda _: True)
         began = time.monotonic()
         async with asyncio.timeout(20):
             with pytest.raises(QueueBusyError, match=r"no whole answer within 1\.4 s"):
-                await queue.receive(1, visibility_seconds=30, wait_seconds=1)
+                await queue.receive(1, visibility_seconds=30, wait_seconds=1, is_over=lambda: True)
         assert time.monotonic() - began >= 1 + CALL_SECONDS

@@ -4,7 +4,7 @@ Its methods are those of `queue.client.Queue`, so that days of waiting can be te
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -75,8 +75,11 @@ class MemorySqs:
             backlog=len(self.messages),
         )
 
-    async def receive(self, count: int, *, visibility_seconds: int, wait_seconds: int) -> list[Message]:
+    async def receive(
+        self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool] = bool
+    ) -> list[Message]:
         """One long poll."""
+        del is_over
         self.polls += 1
         self.calls += 1
         until = _now() + wait_seconds

@@ -18,8 +18,8 @@ from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import Outgoing, QueueDeniedError
-from batchsubmit.queue.message import MessageReader
+from batchsubmit.queue.client import Outgoing, QueueBusyError, QueueDeniedError
+from batchsubmit.queue.message import Message, MessageReader
 from batchsubmit.queue.source import SqsSource
 
 if TYPE_CHECKING:
@@ -465,5 +465,32 @@ def test_a_worker_that_may_not_send_messages_goes_on_without_renewing_them() -> 
                 await world.until(lambda: len(world.submitted) == 16, within=DAY)
         assert not world.troubles
         assert [each["event"] for each in logs].count("queue.renewal_denied") == 1
+
+    run()
+
+
+class UnreachableSqs(MemorySqs):
+    """Its polls are repeated without end."""
+
+    async def receive(
+        self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool] = bool
+    ) -> list[Message]:
+        """Repeat until there is no need to."""
+        del count, visibility_seconds, wait_seconds
+        while not is_over():  # noqa: ASYNC110 (the pauses between calls)
+            await asyncio.sleep(1)
+        raise QueueBusyError
+
+
+def test_a_worker_ends_soon_although_sqs_cannot_be_reached() -> None:
+    """The poll that is repeated is not repeated any more."""
+
+    @virtually
+    async def run() -> None:
+        world = QueueWorld(UnreachableSqs(), slots={}, job_seconds=1)
+        async with world.running_source():
+            await asyncio.sleep(HOUR)
+        assert running_loop().time() < HOUR + 5
+        assert not world.troubles
 
     run()
