@@ -27,6 +27,8 @@ KEY_ATTRIBUTE = "batchsubmit-key"
 BATCH_ATTRIBUTE = "batchsubmit-batch"
 ORDINAL_ATTRIBUTE = "batchsubmit-ordinal"
 """Which of several identical rows a message is, from 1 on for the second; part of the key."""
+MOST_BYTES = 1 << 20
+"""SQS's own limit of a message; what is larger came from something that is not SQS."""
 
 _BYTE_ORDER_MARK = "\ufeff"
 _DEEPEST = 3
@@ -146,6 +148,9 @@ class MessageReader:
 
     def parse(self, message: Message) -> Parsed:
         """Find out what a message asks for."""
+        size = len(message.body.encode(errors="surrogatepass"))
+        if size > MOST_BYTES:
+            return DeadLetter("TooLarge", f"the body has {size:,} bytes; a message has at most {MOST_BYTES:,}")
         try:
             return self._parse(read_json(message.body.removeprefix(_BYTE_ORDER_MARK)), message.attributes, _DEEPEST)
         except JsonError as exc:

@@ -11,7 +11,7 @@ from strategies import JSON_VALUES, REGION
 
 from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.jobs import Job, job_digest, key_text
-from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Parsed, Pointer
+from batchsubmit.queue.message import MOST_BYTES, DeadLetter, Message, MessageReader, Parsed, Pointer
 from batchsubmit.schema import canonical
 
 REQUEST = request_named("one")
@@ -193,6 +193,7 @@ def test_events_that_ask_for_nothing(body: object) -> None:
         ({"manifest": "s3://bucket/a", "rows": 1}, "InvalidPointer"),
         ({"Records": s3_event()["Records"] * 2}, "InvalidRequest"),
         ({"Records": [{"s3": {}}]}, "InvalidRequest"),
+        ('"' + "x" * MOST_BYTES + '"', "TooLarge"),
     ],
 )
 def test_what_can_never_work_is_a_dead_letter(body: object, code: str) -> None:
