@@ -44,7 +44,6 @@ def read_events(file: BinaryIO, path: Path, chain: Chain) -> Iterator[Event]:
 
     A last line without a newline is left out: a run may be writing it just now, or a crash tore it.
     """
-    file.seek(chain.size)
     for line in file:
         if not line.endswith(b"\n"):
             return
@@ -203,12 +202,14 @@ class Tail:
                 self._start_over()
             self._inode, before = now.st_ino, self._chain.size
             try:
+                file.seek(self._chain.size)
                 yield from read_events(file, self.path, self._chain)
             except DamagedLineError:
                 if not before or self._chain.size != before:
                     raise
                 # What was read may have been taken back and written over since: read all of it once more.
                 self._start_over()
+                file.seek(0)
                 yield from read_events(file, self.path, self._chain)
 
     def _start_over(self) -> None:
