@@ -17,6 +17,7 @@ from random import Random
 from statistics import NormalDist, fmean
 
 from batchsubmit.core.jobs import Event, Intent, JobClass, JobFinished, JobRejected, JobSubmitted, RunEnded, RunStarted
+from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.run_times import ALL, RunTimes
 from batchsubmit.core.states import BURST, DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.text import duration
@@ -237,7 +238,7 @@ class RunHistory:
     def slots(self, lanes: Mapping[str, LaneWork], *, per_membership: int, per_account: int) -> tuple[SlotCounts, bool]:
         """The quotas that were set, else learned, else AWS's but at least what runs; and whether any is assumed."""
         lane = max((self.learned.get(each, 0) for each in lanes), default=0)
-        account = max((value for name, value in self.learned.items() if name.split()[0] == "account"), default=0)
+        account = self.learned.get(ACCOUNT, 0)
         running = [len(each.running) for each in lanes.values()]
         slots = SlotCounts(
             per_membership=per_membership or max(lane or DEFAULT_PER_MEMBERSHIP, *running, 0),

@@ -155,7 +155,7 @@ def test_no_more_jobs_run_than_the_quotas_allow() -> None:
         story.submit(1, f"job-{number}")
     lane = story.lane()
     assert (lane.counts.running, lane.limit, story.live.counts.not_checked) == (5, None, 4)
-    story.tell(RunEnded, 2, **ENDED, quotas={"account": 12, MEMBERSHIP: 5})
+    story.tell(RunEnded, 2, **ENDED, quotas={"account 123456789012": 12, MEMBERSHIP: 5})
     assert (story.lane().counts.running, story.lane().limit) == (5, 5)
     assert (story.live.counts.running, story.live.counts.not_checked, story.live.counts.done) == (5, 4, 4)
 

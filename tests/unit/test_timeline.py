@@ -126,13 +126,13 @@ def test_a_learned_quota_tells_when_the_lane_is_full(story: Story, name: str) ->
 
 
 def test_what_a_run_learned_by_its_end_tells_of_its_whole_course(story: Story) -> None:
-    """The quotas stand in its last line."""
+    """The quotas stand in its last line; where an earlier version names several accounts, they add up."""
     story.intent(5, "a")
     story.accepted(5, "a")
     story.intent(65, "b")
     story.accepted(65, "b")
     assert waited(told(story)["b"]) == {"rate": 65}
-    story.quotas = {MEMBERSHIPS[0]: 1, "account": 30}
+    story.quotas = {MEMBERSHIPS[0]: 1, "account 1": 10, "account 2": 20}
     story.end(70)
     timeline = Timeline.of(story.events)
     assert waited(list(timeline.histories())[1]) == {"rate": 5, "quota": 60}
