@@ -5,6 +5,9 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+# A lease, a message's visibility and the service's own work go on while this machine is suspended.
+_AWAKE_AND_ASLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """Wall time for records, monotonic seconds for intervals, and sleep."""
@@ -30,8 +33,8 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds since some point, unaffected by steps of the wall clock."""
-        return time.monotonic()
+        """Seconds since some point, unaffected by steps of the wall clock; asleep too, where the system counts them."""
+        return time.clock_gettime(_AWAKE_AND_ASLEEP)
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the event loop."""

@@ -19,12 +19,10 @@ from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, changed
-from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import ACCOUNT, Counts
-from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
 from batchsubmit.health import Conditions, base_url, serving_probes
-from batchsubmit.ledger.base import Location, LostJobError, Mine
+from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
@@ -32,6 +30,7 @@ from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import LogObserver, Readings, RunCounts
 from batchsubmit.observers.progress import DecidedPace, Display, WorkerProgress
 from batchsubmit.outputs.templates import lasting_batch
+from batchsubmit.queue.acks import QueueLedger
 from batchsubmit.queue.client import LONG_POLL_SECONDS, Queue, open_queue, region_of
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
@@ -138,7 +137,7 @@ def _make_source(settings: Settings, region: str, queue: Queue, recorder: Record
         queue,
         settings,
         region=region,
-        ledger=WorkerLedger(recorder),
+        ledger=QueueLedger(recorder.ledger, recorder.record),
         clock=recorder.clock,
         on_trouble=lambda exc: stop.request(StopReason.QUEUE, str(exc)),
     )
@@ -173,37 +172,6 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
             f"worker.wait_seconds, {worker.wait_seconds}: set the first to more"
         )
     return worker.queue_url, require_region(resolve_region(settings.aws) or region_of(worker.queue_url))
-
-
-class WorkerLedger:
-    """`queue.acks.QueueLedger` on a recorder: what the queue asks the ledger."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    async def actions(self, keys: Sequence[str]) -> Sequence[Action]:
-        """Say for each key what may be done with the job."""
-        states = await self._recorder.ledger.states(keys)
-        return [decide(states.get(key)) for key in keys]
-
-    def action_now(self, key: str) -> Action:
-        """Say the same of one key, by what this process knows."""
-        return decide(self._recorder.ledger.state.get(key))
-
-    async def record(self, event: JobRejected) -> bool:
-        """Write down that a message can never work, unless that is done, or another worker is doing it."""
-        claim = await self._recorder.ledger.claim(event.job)
-        if not isinstance(claim, Mine):
-            return False
-        try:
-            if decide(claim.state) is not Action.SUBMIT:
-                return False
-            await self._recorder.record(event)
-        except LostJobError:
-            return False
-        finally:
-            self._recorder.ledger.release(event.job)
-        return True
 
 
 _FAILURE_COUNTS = ("throttled", "unanswered", "delete_failures", "extension_failures")

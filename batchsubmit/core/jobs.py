@@ -270,6 +270,11 @@ class RunEnded(_Event, frozen=True, kw_only=True, tag="run_ended", omit_defaults
     counts: dict[str, int]
     quotas: dict[str, int] = {}
 
+    def __post_init__(self) -> None:
+        """Earlier versions wrote an account's number behind `account`, and several where there were several."""
+        if accounts := [name for name in self.quotas if name.startswith("account")]:
+            self.quotas["account"] = sum(self.quotas.pop(name) for name in accounts)
+
 
 class _JobEvent(_Event, frozen=True, kw_only=True):
     job: str

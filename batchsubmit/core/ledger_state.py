@@ -14,7 +14,7 @@ from batchsubmit.core.jobs import INVALID_ROW, Event, Intent, JobRejected, JobSu
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, UNDECIDED, JobState, State, fold
 
 ACCOUNT = "account"
-"""The key of an account's quota beside those of memberships; an account's number may follow."""
+"""The key of the account's quota beside those of memberships."""
 
 _Packed = tuple[int, str, str, str, str]
 """The number of what is shared, then the job's own: name, time, message and the last part of its ARN."""
@@ -81,8 +81,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 def within_quotas(open_ends: Mapping[str, int], quotas: Mapping[str, int]) -> int:
     """How many of the jobs without an end may run at once; where no quota is known, AWS's default is taken."""
     running = sum(min(count, quotas.get(name, DEFAULT_PER_MEMBERSHIP)) for name, count in open_ends.items())
-    accounts = [limit for name, limit in quotas.items() if name.split(" ")[0] == ACCOUNT]
-    return min(running, sum(accounts) if accounts else DEFAULT_PER_ACCOUNT)
+    return min(running, quotas.get(ACCOUNT, DEFAULT_PER_ACCOUNT))
 
 
 def decides(event: Event) -> bool:
@@ -136,12 +135,11 @@ class Work:
         )
 
     def limits(self, memberships: Iterable[str]) -> dict[str, int]:
-        """The quotas of these memberships and of accounts: what was set, else what was learned."""
+        """The quotas of these memberships and of the account: what was set, else what was learned."""
         limits = dict(self.quotas)
         if self.run and self.run.per_membership:
             limits |= dict.fromkeys(memberships, self.run.per_membership)
         if self.run and self.run.per_account:
-            limits = {name: limit for name, limit in limits.items() if name.split(" ")[0] != ACCOUNT}
             limits[ACCOUNT] = self.run.per_account
         return limits
 

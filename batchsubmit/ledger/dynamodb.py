@@ -8,9 +8,10 @@ lost is recognised when its repetition meets a conflict with itself.
 import asyncio
 import secrets
 import zlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from botocore import exceptions as aws
@@ -49,7 +50,9 @@ PASSING = THROTTLING_CODES | {
 
 _KEYS = (("pk", "HASH"), ("sk", "RANGE"))
 _NOT_OURS = frozenset({"pk", "sk", "write"})
+_Client: TypeAlias = Any  # aiobotocore makes clients at run time
 _Answer: TypeAlias = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class ForeignAnswerError(Exception):
@@ -87,6 +90,16 @@ def _read_address(item: Mapping[str, Any]) -> Address:
     return Address(item["pk"]["S"], item["sk"]["S"])
 
 
+def _read_items(items: Iterable[Mapping[str, Any]]) -> dict[Address, Item]:
+    return {_read_address(item): read_item(item) for item in items}
+
+
+def _read_page(answer: _Answer) -> tuple[dict[Address, Item], Address | None]:
+    """The items of a page of Scan, and where it ends unless it is the last."""
+    end = answer.get("LastEvaluatedKey")
+    return _read_items(answer["Items"]), _read_address(end) if end else None
+
+
 def read_item(attributes: Mapping[str, Any]) -> Item:
     """Read an item, without its key and the token of its last write."""
     return {name: _read(value) for name, value in attributes.items() if name not in _NOT_OURS}
@@ -116,13 +129,7 @@ def _write(value: Any) -> dict[str, Any]:  # noqa: ANN401 (a text, a number or a
 class DynamoTable:
     """Versioned items in a table with the keys `pk` and `sk`."""
 
-    def __init__(
-        self,
-        client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
-        name: str,
-        *,
-        give_up_seconds: float = GIVE_UP_SECONDS,
-    ) -> None:
+    def __init__(self, client: _Client, name: str, *, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
         self._client = client
         self.name = name
         self._call_seconds = give_up_seconds / _CALLS_UNTIL_GIVING_UP
@@ -156,44 +163,41 @@ class DynamoTable:
 
     async def get_many(self, addresses: Collection[Address]) -> dict[Address, Item]:
         """Read those of the items that exist, consistently."""
-        left, found = list(addresses), dict[Address, Item]()
+        left, found = list(map(write_address, addresses)), dict[Address, Item]()
         while left:
-            read, unread = await self._get_some(left[:_MOST_KEYS])
+            asked, later = left[:_MOST_KEYS], left[_MOST_KEYS:]
+            request = {"RequestItems": {self.name: {"Keys": asked, "ConsistentRead": True}}}
+            read, unread = await self._call(
+                "batch_get_item", "cannot be read", request, partial(self._read_some, asked)
+            )
             found |= read
-            left = left[_MOST_KEYS:] + unread
+            left = later + unread
         return found
 
-    async def _get_some(self, addresses: list[Address]) -> tuple[dict[Address, Item], list[Address]]:
-        """Read some of the items; give those that exist, and which were not read. At least one was."""
-
-        def parts(answer: _Answer) -> tuple[dict[Address, Item], list[Address]]:
-            items = answer.get("Responses", {}).get(self.name, ())
-            unread = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ())
-            return {_read_address(item): read_item(item) for item in items}, list(map(_read_address, unread))
-
-        def is_whole(answer: _Answer) -> bool:
-            read, unread = parts(answer)
-            is_own = "Responses" in answer and {*read, *unread}.issubset(addresses)
-            return is_own and len(unread) < len(addresses)
-
-        keys = list(map(write_address, addresses))
-        request = {"RequestItems": {self.name: {"Keys": keys, "ConsistentRead": True}}}
-        return parts(await self._call("batch_get_item", "cannot be read", request, is_whole))
+    def _read_some(
+        self, asked: list[dict[str, Any]], answer: _Answer
+    ) -> tuple[dict[Address, Item], list[dict[str, Any]]]:
+        """Give the items of an answer, and the keys left for later: some of those that were asked for, and not all."""
+        items = _read_items(answer["Responses"].get(self.name, ()))
+        unread = list(answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ()))
+        if len(unread) >= len(asked) or any(each not in asked for each in (*map(write_address, items), *unread)):
+            raise ValueError("other keys than were asked for")
+        return items, unread
 
     async def scan(self) -> AsyncIterator[dict[Address, Item]]:
         """Read all items, page by page, consistently."""
         request: dict[str, Any] = {"TableName": self.name, "ConsistentRead": True}
         ends, empty = set[Address](), 0
         while True:
-            page = await self._call("scan", "cannot be read", request, lambda answer: "Items" in answer)
-            yield {_read_address(item): read_item(item) for item in page["Items"]}
-            if not (last := page.get("LastEvaluatedKey")):
+            items, end = await self._call("scan", "cannot be read", request, _read_page)
+            yield items
+            if end is None:
                 return
-            empty = 0 if page["Items"] else empty + 1
-            if _read_address(last) in ends or empty > _MOST_EMPTY_PAGES:
+            empty = 0 if items else empty + 1
+            if end in ends or empty > _MOST_EMPTY_PAGES:
                 raise StoppedError(f"the ledger dynamodb://{self.name} cannot be read: its pages do not end")
-            ends.add(_read_address(last))
-            request["ExclusiveStartKey"] = last
+            ends.add(end)
+            request["ExclusiveStartKey"] = write_address(end)
 
     async def write(self, address: Address, follows: int, values: Item) -> Item:
         """Set attributes of an item that has this version. Raises ConflictError, StoppedError."""
@@ -211,55 +215,53 @@ class DynamoTable:
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
-        def is_ours(item: Mapping[str, Any]) -> bool:
-            return item.get("write") == {"S": token}
+        def written(answer: _Answer) -> Item:
+            if answer["Attributes"]["write"] != {"S": token}:
+                raise ValueError("another's write")
+            return read_item(answer["Attributes"])
 
         try:
-            answer = await self._call(
-                "update_item", f"does not take {address.pk}", request, lambda got: is_ours(got.get("Attributes", {}))
-            )
+            return await self._call("update_item", f"does not take {address.pk}", request, written)
         except aws.ClientError as exc:
             item = exc.response.get("Item", {})
-            if is_ours(item):
+            if item.get("write") == {"S": token}:
                 return read_item(item)
             raise ConflictError(address, read_item(item) or None) from exc
-        return read_item(answer["Attributes"])
 
-    async def _call(
-        self, operation: str, trouble: str, request: Mapping[str, Any], is_whole: Callable[[_Answer], bool]
-    ) -> _Answer:
-        """Make a call until it brings something, or time is up: `trouble` then says what the ledger does not do.
+    async def _call(self, operation: str, trouble: str, request: Mapping[str, Any], read: Callable[[_Answer], T]) -> T:
+        """Make a call until `read` can read its answer, or time is up: `trouble` then says what the ledger does not do.
 
-        Raises StoppedError, and ClientError for a condition that fails.
+        Raises UsageError, StoppedError, and ClientError for a condition that fails.
         """
 
-        async def call() -> _Answer:  # tenacity awaits only what says that it is a coroutine function
+        async def call() -> T:  # tenacity awaits only what says that it is a coroutine function
             try:
                 async with asyncio.timeout(self._call_seconds):
                     answer = await getattr(self._client, operation)(**request)
             except TimeoutError as exc:
                 raise TimeoutError(f"no whole answer within {self._call_seconds:g} s") from exc
-            if not is_whole(answer):
-                raise ForeignAnswerError("the answer lacks what was asked for")
-            return answer  # type: ignore[no-any-return] # aiobotocore has no types
+            try:
+                return read(answer)
+            except (AttributeError, KeyError, TypeError, ValueError) as exc:
+                raise ForeignAnswerError("the answer lacks what was asked for") from exc
 
         try:
-            answer: _Answer = await self._retrying(call)
+            found: T = await self._retrying(call)
         except Exception as exc:
             if error_code(exc) == "ConditionalCheckFailedException":
                 raise
             raise self._stopped(trouble, exc) from exc
         self._was_there = True
-        return answer
+        return found
 
-    def _stopped(self, trouble: str, exc: Exception) -> StoppedError:
+    def _stopped(self, trouble: str, exc: Exception) -> StoppedError | UsageError:
         if error_code(exc) == "ResourceNotFoundException":
             if self._was_there:
                 return MissingTableError(
                     f"the DynamoDB table {self.name} is gone: it was there when this run began. Restore it from a "
                     "backup: with an empty one, jobs that were submitted would be submitted again"
                 )
-            return MissingTableError(
+            return UsageError(
                 f"there is no DynamoDB table {self.name} in region {self._client.meta.region_name}; "
                 f"batchsubmit ledger create-table {self.name} makes it"
             )

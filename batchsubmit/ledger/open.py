@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
@@ -35,10 +36,10 @@ async def open_for_writing(
         return
     # A run with a file needs nothing of this, and botocore and its kin take half a second.
     from batchsubmit.ledger.dynamodb import open_table  # noqa: PLC0415
-    from batchsubmit.ledger.shared import LeaseClock, LeaseTerms, open_shared  # noqa: PLC0415
+    from batchsubmit.ledger.shared import LeaseTerms, open_shared  # noqa: PLC0415
     from batchsubmit.ledger.table import check_format  # noqa: PLC0415
 
-    clock = LeaseClock()
+    clock = SystemClock()
     terms = LeaseTerms(lease_seconds=settings.ledger.lease_seconds, call_seconds=settings.aws.call_seconds)
     async with open_table(location.table, region=region, concurrency=concurrency) as table:
         first_run = await check_format(table, str(location))

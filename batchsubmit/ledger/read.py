@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line, require_ledger
-from batchsubmit.ledger.table import JOB, RUNS, JobRow, MissingTableError, Table, events_of, page_address, run_events
+from batchsubmit.ledger.table import JOB, RUNS, JobRow, Table, events_of, page_address, run_events
 
 _Result = TypeVar("_Result")
 
@@ -95,10 +96,7 @@ def _read_table(location: TableLocation, region: str | None) -> list[Event]:
         async with open_table(location.table, region=region, concurrency=1) as table:
             return await table_events(table, str(location))
 
-    try:
-        return run_blocking(read())
-    except MissingTableError as exc:
-        raise UsageError(str(exc)) from exc
+    return run_blocking(read())
 
 
 def run_blocking(work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -190,49 +188,44 @@ class Tail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.beginnings = 1
-        self._offset = 0
         self._chain = Chain()
         self._inode = -1
 
     def poll(self) -> Iterator[Event]:
         """Yield what was appended since the last poll. Raises OSError, DamagedLineError.
 
-        Starts over where the file was replaced, or cut off before our offset: a write that failed is taken back.
+        Starts over where the file was replaced, or cut off before what we read: a write that failed is taken back.
         """
         with self.path.open("rb") as file:
             now = os.fstat(file.fileno())
-            if self._offset and (now.st_ino != self._inode or now.st_size < self._offset):
+            if self._chain.size and (now.st_ino != self._inode or now.st_size < self._chain.size):
                 self._start_over()
-            self._inode, before = now.st_ino, self._offset
+            self._inode, before = now.st_ino, self._chain.size
             try:
-                yield from self._read(file)
+                file.seek(self._chain.size)
+                yield from read_events(file, self.path, self._chain)
             except DamagedLineError:
-                if not before or self._offset != before:
+                if not before or self._chain.size != before:
                     raise
                 # What was read may have been taken back and written over since: read all of it once more.
                 self._start_over()
-                yield from self._read(file)
+                file.seek(0)
+                yield from read_events(file, self.path, self._chain)
 
     def _start_over(self) -> None:
         self.beginnings += 1
-        self._offset, self._chain = 0, Chain()
-
-    def _read(self, file: BinaryIO) -> Iterator[Event]:
-        file.seek(self._offset)
-        for event in read_events(file, self.path, self._chain):
-            self._offset = file.tell()
-            yield event
+        self._chain = Chain()
 
 
+@dataclass
 class TableFollower:
     """The feed (see `observers.progress`) of a table."""
 
-    def __init__(self, location: TableLocation, region: str | None) -> None:
-        self.location = location
-        self.beginnings = 1
-        self._region = region
+    location: TableLocation
+    region: str | None
+    beginnings: int = 1
 
     def poll(self) -> Iterator[Event]:
         """Yield all events there are. Raises UsageError, LedgerError, StoppedError."""
         self.beginnings += 1
-        yield from read_ledger(self.location, region=self._region)
+        yield from read_ledger(self.location, region=self.region)

@@ -12,13 +12,12 @@ calls have ended too when the first job is taken.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchsubmit.clock import Clock, SystemClock
+from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, fold
@@ -71,14 +70,6 @@ class LeaseTerms:
         return self.lease_seconds / _RENEWALS_PER_LEASE
 
 
-class LeaseClock(SystemClock):
-    """A clock whose seconds also pass while the machine is suspended, where the system counts them."""
-
-    def monotonic(self) -> float:
-        """Seconds awake and asleep."""
-        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 def session_address(owner: str) -> Address:
     """The address of a worker's lease."""
     return Address(f"session#{owner}", "session")
@@ -100,9 +91,8 @@ class Session:
     @property
     def may_send(self) -> bool:
         """Whether a call that begins now has ended before anyone can take the lease."""
-        if self.loss is not None or not self._version:
-            return False
-        return self._clock.monotonic() - self._renewed_at < self.terms.lease_seconds - self.terms.call_seconds
+        silent = self._clock.monotonic() - self._renewed_at
+        return self.loss is None and silent < self.terms.lease_seconds - self.terms.call_seconds
 
     @property
     def trouble(self) -> str:
@@ -110,13 +100,13 @@ class Session:
         if self.loss is not None:
             return str(self.loss)
         silent = self._clock.monotonic() - self._renewed_at
-        if not self._version or silent < _MISSED_RENEWALS * self.terms.renewal_seconds:
+        if silent < _MISSED_RENEWALS * self.terms.renewal_seconds:
             return ""
         return f"the lease of {self.terms.lease_seconds:g} s was last renewed {silent:.0f} s ago"
 
     async def end(self) -> None:
         """Free all that this worker still owns, at once."""
-        if self.loss is None and self._version:
+        if self.loss is None:
             await self.renew(ended=self.owner)
             self.loss = StoppedError(f"worker {self.owner} has ended")
 
@@ -129,17 +119,16 @@ class Session:
             try:
                 item = await self._table.write(session_address(self.owner), self._version, values)
             except ConflictError as exc:
-                self._require_own(exc.item)
                 # Nobody but us counts up: an earlier renewal, given up for want of an answer, has arrived after all.
-                self._version = exc.item["version"] if exc.item else 0
+                self._version = self._own(exc.item)["version"]
         if "ended" not in values:
-            self._require_own(item)
+            self._own(item)  # a missing session that another ended has version 1, as ours may have
         self._version, self._renewed_at = item["version"], before
 
-    def _require_own(self, item: Item | None) -> None:
+    def _own(self, item: Item | None) -> Item:
         """Notice that the session is gone, or was ended by another. Raises StoppedError."""
         if item is not None and "ended" not in item:
-            return
+            return item
         self.loss = StoppedError(
             f"worker {self.owner} was silent for longer than its lease of {self.terms.lease_seconds:g} s, and its jobs "
             f"were given up by {item['ended'] if item else 'an unknown worker'}; start it again"
@@ -188,7 +177,6 @@ class _Job:
     waiting: "list[tuple[JobEvent, asyncio.Future[None]]]" = field(default_factory=list)
     task: "asyncio.Task[None] | None" = None
     is_claimed: bool = False
-    is_leaving: bool = False
 
 
 class SharedLedger(base.Ledger):
@@ -206,7 +194,6 @@ class SharedLedger(base.Ledger):
         self._keeps_all = keeps_all
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._run: RunStarted | None = None
         self.on_loss: Callable[[StoppedError], None] = lambda _: None
 
     @property
@@ -266,7 +253,7 @@ class SharedLedger(base.Ledger):
         """Give up a job; the next worker may have it as soon as that is written."""
         job = self._jobs.get(key)
         if job is not None:
-            job.is_claimed, job.is_leaving = False, True
+            job.is_claimed = False
             self._start_writing(job)
 
     async def states(self, keys: Collection[str]) -> dict[str, JobState]:
@@ -292,7 +279,7 @@ class SharedLedger(base.Ledger):
         if isinstance(event, Intent):
             self._require_reliance()
         durable = asyncio.get_running_loop().create_future()
-        job = self._jobs.setdefault(event.job, _Job(event.job, is_leaving=True))
+        job = self._jobs.setdefault(event.job, _Job(event.job))
         job.waiting.append((event, durable))
         self.state.apply(event)
         self._start_writing(job)
@@ -311,7 +298,7 @@ class SharedLedger(base.Ledger):
     async def _write(self, job: _Job) -> None:
         """Write the events of a job until none waits, and that it is released; then forget it."""
         try:
-            while job.waiting or (job.is_leaving and (job.row is None or self._owns(job))):
+            while job.waiting or self._is_leaving(job):
                 await self._write_next(job)
         finally:
             job.task = None
@@ -319,6 +306,10 @@ class SharedLedger(base.Ledger):
                 self._jobs.pop(job.key, None)
                 if not self._keeps_all:
                     self.state.restore(job.key, None)
+
+    def _is_leaving(self, job: _Job) -> bool:
+        """Whether it is to be written that a job is released. After a failure it is not: the session's end frees it."""
+        return not job.is_claimed and self.failure is None and (job.row is None or self._owns(job))
 
     async def _write_next(self, job: _Job) -> None:
         """Write the first event that waits; where none does, that the job is released."""
@@ -331,7 +322,6 @@ class SharedLedger(base.Ledger):
         except StoppedError as exc:
             error = self.failure = exc
             done = job.waiting[:]
-            job.is_leaving = False  # not tried again: with the session's end the job is free
         del job.waiting[: len(done)]
         # An intent that was not written leads to no call: it is undone. What a call brought is true also where the
         # table is out of reach; else the table knows better.
@@ -345,11 +335,11 @@ class SharedLedger(base.Ledger):
 
     async def _append(self, job: _Job, event: JobEvent | None) -> None:
         """Write an event into its job's item, or with None that the job is released. Raises as `put` does."""
-        row = job.row or JobRow.read(job.key, await self._table.get(job_address(job.key)))
+        if job.row is None:
+            job.row = JobRow.read(job.key, await self._table.get(job_address(job.key)))
         while True:
-            job.row = row
             try:
-                job.row = await self._follow(row, event)
+                job.row = await self._follow(job.row, event)
             except ConflictError as exc:
                 job.row = row = JobRow.read(job.key, exc.item)
             else:
@@ -378,15 +368,11 @@ class SharedLedger(base.Ledger):
 
     async def _write_run(self, event: RunStarted | RunEnded) -> None:
         """Write a run's beginning or end."""
-        self._run = event if isinstance(event, RunStarted) else self._run
         try:
-            is_new = await write_run(self._table, self._run, event)
+            await write_run(self._table, self.state.runs[-1], event)
         except StoppedError as exc:
             self.failure = exc
             raise
-        if not is_new:
-            self.failure = StoppedError(f"run {event.run} is in the ledger already")
-            raise self.failure
 
     async def keep_lease(self, clock: Clock) -> None:
         """Renew the lease until it is lost, or its table is. A table that does not answer is asked again."""

@@ -14,7 +14,7 @@ import msgspec
 
 from batchsubmit.core import jobs
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
-from batchsubmit.errors import LedgerError, StoppedError, UsageError
+from batchsubmit.errors import LedgerError, StoppedError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
 from batchsubmit.ledger.codec import LineDamagedError, decode_line, encode_line
 
@@ -38,11 +38,11 @@ class ConflictError(Exception):
 
 
 class MissingTableError(StoppedError):
-    """There is no such table, or not any more."""
+    """There is no such table any more."""
 
 
 class Table(Protocol):
-    """Versioned items. All raise StoppedError where the table can no longer be relied on."""
+    """Versioned items. All raise UsageError where there is no table, StoppedError where it cannot be relied on."""
 
     async def get(self, address: Address) -> Item | None:
         """Read an item as it is now."""
@@ -209,21 +209,18 @@ def events_of(lines: Sequence[str], of: str) -> list[jobs.Event]:
     return events
 
 
-async def write_run(table: Table, run: jobs.RunStarted | None, event: jobs.RunStarted | jobs.RunEnded) -> bool:
-    """Write the beginning of `run`, or its end; False where that is there already."""
+async def write_run(table: Table, run: jobs.RunStarted | None, event: jobs.RunStarted | jobs.RunEnded) -> None:
+    """Write the beginning of `run`, or its end, unless that is there already."""
     if run is None or run.run != event.run:
-        return False
+        return
     if event is run:
         item = await table.get(TABLE_ADDRESS) or {"version": 0}
         if "started" not in item:
             with suppress(ConflictError):
                 await table.write(TABLE_ADDRESS, item["version"], {"format": _FORMAT, "started": line_of(run)})
     name, follows = ("started", 0) if event is run else ("ended", 1)
-    try:
+    with suppress(ConflictError):
         await table.write(Address(RUNS, f"{run.at}#{run.run}"), follows, {name: line_of(event)})
-    except ConflictError:
-        return False
-    return True
 
 
 async def check_format(table: Table, name: str) -> list[jobs.Event]:
@@ -234,8 +231,6 @@ async def check_format(table: Table, name: str) -> list[jobs.Event]:
     try:
         item = await table.get(TABLE_ADDRESS)
         item = item or await table.write(TABLE_ADDRESS, 0, {"format": _FORMAT})
-    except MissingTableError as exc:
-        raise UsageError(str(exc)) from exc
     except ConflictError as exc:
         item = exc.item or {}
     if item.get("format") != _FORMAT:

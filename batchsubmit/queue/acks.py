@@ -4,23 +4,24 @@ Nothing that the heartbeat fails to do makes a job wrong: a message that shows t
 is recognised by key. A message is deleted only once the ledger has its job's decision durably, which callers see to.
 
 Each receive counts towards `maxReceiveCount`, whatever it led to. So a message that has spent half of its receives, or
-most of its time in the queue, is sent again as a new message before the old one is deleted. Both have one key: a crash
+half of its time in the queue, is sent again as a new message before the old one is deleted. Both have one key: a crash
 between the two makes a redelivery, not a second job.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import structlog
 
 from batchsubmit.clock import Clock, timestamp
 from batchsubmit.config import WorkerSettings
 from batchsubmit.core.jobs import JobRejected
-from batchsubmit.core.states import Action
+from batchsubmit.core.states import Action, decide
+from batchsubmit.ledger.base import Ledger, LostJobError, Mine
 from batchsubmit.queue import client
-from batchsubmit.queue.held import LIMIT_SECONDS, HeldJob, HeldJobs, HeldMessage
+from batchsubmit.queue.held import HeldJob, HeldJobs, HeldMessage
 from batchsubmit.queue.message import DeadLetter, Message
 from batchsubmit.text import duration
 
@@ -31,8 +32,6 @@ _PAUSE_SECONDS = 0.2
 _MOST_DELAY_SECONDS = 900
 """SQS: a new message is delayed by no more than this."""
 
-_AGED = 0.75
-_LEEWAY_SECONDS = 3600
 _MOST_REMEMBERED = 10_000
 _MOST_ATTRIBUTES = 10
 _MOST_REASON_CHARACTERS = 256
@@ -43,29 +42,47 @@ Why: TypeAlias = Literal["undecided", "over_quota", "not_ready", "duplicate"]
 channel is still being created, or the same job came with a manifest or to another worker before."""
 
 
-class QueueLedger(Protocol):
-    """The ledger, as far as messages are concerned."""
+class QueueLedger:
+    """The ledger, as far as messages are concerned; `record` writes an event down durably and tells the observers."""
+
+    def __init__(self, ledger: Ledger, record: Callable[[JobRejected], Awaitable[None]]) -> None:
+        self._ledger = ledger
+        self._record = record
 
     async def actions(self, keys: Sequence[str]) -> Sequence[Action]:
         """Decide for each key what may be done with the job, by what is durable. Raises StoppedError."""
+        states = await self._ledger.states(keys)
+        return [decide(states.get(key)) for key in keys]
 
     def action_now(self, key: str) -> Action:
         """Decide the same of one key, by what is known in this process."""
+        return decide(self._ledger.state.get(key))
 
     async def record(self, event: JobRejected) -> bool:
-        """Write down durably that a message can never work; False where another worker has. Raises StoppedError."""
+        """Write down durably that a message can never work; False where another worker has, or is doing it."""
+        claim = await self._ledger.claim(event.job)
+        if not isinstance(claim, Mine):
+            return False
+        try:
+            if decide(claim.state) is not Action.SUBMIT:
+                return False
+            await self._record(event)
+        except LostJobError:
+            return False
+        finally:
+            self._ledger.release(event.job)
+        return True
 
 
 def is_spent(message: Message, queue: client.QueueAttributes, now: float) -> bool:
-    """Whether a message is to be sent again: half of its receives, or most of its time, is over. `now` is Unix time."""
+    """Whether a message is to be sent again: half of its receives or of its time is over. `now` is Unix time."""
     most = queue.most_receives
     return (most is not None and message.receives > most // 2) or 0 < message.sent_at < _old_before(queue, now)
 
 
 def _old_before(queue: client.QueueAttributes, now: float) -> float:
     """The queue might drop a message that was sent before this, while it is held for as long as SQS allows."""
-    kept = queue.retention_seconds
-    return now - max(kept / 2, min(_AGED * kept, kept - LIMIT_SECONDS - _LEEWAY_SECONDS))
+    return now - queue.retention_seconds / 2
 
 
 class Acks:
@@ -236,6 +253,8 @@ class Acks:
 
     async def dead_letter(self, message: Message, letter: DeadLetter) -> None:
         """Record and move a message that can never work. Raises StoppedError where the ledger cannot be written."""
+        if len(self._letters) > _MOST_REMEMBERED:
+            del self._letters[next(iter(self._letters))]
         was_moved = self._letters.get(message.id)
         if was_moved:
             self.delete(message)
@@ -245,23 +264,18 @@ class Acks:
             self._log.warning("message.poison", message=message.id, code=letter.code)
         elif was_moved is None:
             # Another worker, or an earlier run, wrote it down and is moving it or died before: wait and see.
-            self._remember(message, was_moved=False)
+            self._letters[message.id] = False
             await self._hide([message], self._held.visibility_seconds)
             return
         failure = await self._move(message, letter)
         if not failure:
-            self._remember(message, was_moved=True)
+            self._letters[message.id] = True
             self._counters.moved += 1
             await self._delete([message.receipt])  # at once: were it seen again, another worker would move it again
             return
         # Left to the redrive policy, if there is one.
         self._log.warning("message.not_moved", message=message.id, reason=failure)
         await self._hide([message], self.longest_seconds)
-
-    def _remember(self, message: Message, *, was_moved: bool) -> None:
-        self._letters[message.id] = was_moved
-        if len(self._letters) > _MOST_REMEMBERED:
-            del self._letters[next(iter(self._letters))]
 
     async def _move(self, message: Message, letter: DeadLetter) -> str | None:
         """Send a message to the dead-letter queue; gives why that could not be done."""

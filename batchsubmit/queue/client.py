@@ -151,7 +151,6 @@ BATCH_BYTES = 1 << 18
 """256 KiB: what every SQS takes. Queues of 2025 and later take 1 MiB, which saves no calls at the size of a request."""
 
 LONG_POLL_SECONDS = 20
-_CONCURRENCY = 2
 _OUT_OF_PATIENCE = stop_after_delay(60.0)
 _LONGEST_PAUSE_SECONDS = 5.0
 _REGION_IN_URL = re.compile(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com")
@@ -231,7 +230,6 @@ class Queue:
     ) -> None:
         self._client = client
         self._call_seconds = call_seconds
-        self._few = asyncio.Semaphore(_CONCURRENCY)
         self.url = url
         self.advice: list[str] = []
         self.counters = counters or QueueCounters()
@@ -256,7 +254,7 @@ class Queue:
 
         Never cancel it: a poll whose client has gone still takes messages and hides them. Raises QueueError.
         """
-        found = await self._call(
+        return await self._call(
             "ReceiveMessage",
             lambda answer: [_message(each) for each in answer.get("Messages", ())],
             stop=lambda _: is_over(),
@@ -267,8 +265,6 @@ class Queue:
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,
         )
-        self.counters.polls += 1
-        return found
 
     async def delete(self, receipts: Sequence[str]) -> list[str | None]:
         """Delete messages; gives for each why that failed, or None. Raises QueueError."""
@@ -281,7 +277,7 @@ class Queue:
 
     async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
         """Send messages; gives for each why that failed, or None. Raises QueueError."""
-        is_fifo = self.url.endswith(".fifo")  # SQS requires that suffix of a FIFO queue, and allows no dot elsewhere
+        is_fifo = self.attributes.is_fifo
         return await self._batches(
             "SendMessageBatch", ([each.entry(is_fifo=is_fifo) for each in batch] for batch in batches(messages))
         )
@@ -297,18 +293,16 @@ class Queue:
         return found
 
     async def _batches(self, operation: str, batches: Iterable[Sequence[_Entry]]) -> list[str | None]:
-        """Make a call for each batch."""
-        answers = await asyncio.gather(*(self._batch(operation, batch) for batch in batches))
-        return [code for codes in answers for code in codes]
-
-    async def _batch(self, operation: str, entries: Sequence[_Entry]) -> list[str | None]:
-        numbered = [{"Id": str(number), **each} for number, each in enumerate(entries)]
-        read = partial(_failures, [each["Id"] for each in numbered])
-        try:
-            async with self._few:
-                return await self._call(operation, read, QueueUrl=self.url, Entries=numbered)
-        except QueueBusyError:
-            return [BUSY] * len(entries)
+        """Make a call for each batch, one after another."""
+        codes: list[str | None] = []
+        for batch in batches:
+            numbered = [{"Id": str(number), **each} for number, each in enumerate(batch)]
+            read = partial(_failures, [each["Id"] for each in numbered])
+            try:
+                codes += await self._call(operation, read, QueueUrl=self.url, Entries=numbered)
+            except QueueBusyError:
+                codes += [BUSY] * len(numbered)
+        return codes
 
     async def _call(
         self,

@@ -6,7 +6,6 @@ kept with the one job, and all are deleted once it is decided.
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import islice
 
 from batchsubmit.core.jobs import Job
@@ -17,29 +16,23 @@ LIMIT_SECONDS = 12 * 3600
 "Amazon SQS visibility timeout")."""
 
 _LEAST_LEFT = 1 / 3
-_LEFT = 1 / 2
-"""When a message has a third of its time left, all with less than half of it are extended, so that calls carry ten:
-5,000 messages held for 300 s are some three calls a second."""
-
-
-class HeldStatus(StrEnum):
-    """Where a job that is held stands."""
-
-    WAITING = "waiting"  # in its lane
-    TAKEN = "taken"  # with the engine
-    MANIFEST = "manifest"  # a manifest whose jobs are being submitted
-    DROPPED = "dropped"
+"""A message is extended when a third of its time is left: 5,000 held for 300 s are some three calls a second."""
 
 
 @dataclass(slots=True, eq=False)
 class HeldJob:
-    """One job, or one manifest, with its messages by id."""
+    """One job, or one manifest, which is in no lane, with its messages by id."""
 
     key: str
     lane: str = ""
     job: Job | None = None
-    status: HeldStatus = HeldStatus.WAITING
+    is_waiting: bool = False
     messages: dict[str, Message] = field(default_factory=dict)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the engine has it."""
+        return bool(self.lane) and not self.is_waiting
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +72,7 @@ class HeldJobs:
 
     def put_in_lane(self, job: HeldJob, *, first: bool = False) -> None:
         """Let a job wait in its lane, at the end or at the head."""
-        job.status = HeldStatus.WAITING
+        job.is_waiting = True
         lane = self.lanes.setdefault(job.lane, deque())
         lane.insert(0 if first else len(lane), job)
 
@@ -87,7 +80,6 @@ class HeldJobs:
         """Take the first job of a lane."""
         job = self.lanes[lane][0]
         self._leave_lane(job)
-        job.status = HeldStatus.TAKEN
         return job
 
     def last_of_fullest(self, count: int) -> list[HeldJob]:
@@ -95,15 +87,15 @@ class HeldJobs:
         return list(islice(reversed(max(self.lanes.values(), key=len, default=deque())), count))
 
     def _leave_lane(self, job: HeldJob) -> None:
+        job.is_waiting = False
         self.lanes[job.lane].remove(job)
         if not self.lanes[job.lane]:
             del self.lanes[job.lane]
 
     def drop(self, job: HeldJob) -> list[Message]:
         """Hold a job no longer; gives its messages, which are still to be deleted or returned."""
-        if job.status is HeldStatus.WAITING:
+        if job.is_waiting:
             self._leave_lane(job)
-        job.status = HeldStatus.DROPPED
         self.jobs.pop(job.key, None)
         messages = list(job.messages.values())
         for each in messages:
@@ -118,26 +110,21 @@ class HeldJobs:
             return  # delivered again meanwhile
         del self._messages[message.id]
         job.messages.pop(message.id, None)
-        if not job.messages and job.status is HeldStatus.WAITING:
+        if not job.messages and job.is_waiting:
             self.drop(job)
 
     def due(self, now: float) -> list[tuple[HeldMessage, int]]:
         """Give the messages to hide for longer, with the seconds that the limit still allows."""
-        if all(each.hidden_until - now > self.visibility_seconds * _LEAST_LEFT for each in self._messages.values()):
-            return []
-        soon = [each for each in self._messages.values() if each.hidden_until - now <= self.visibility_seconds * _LEFT]
+        hidden_until = now + self.visibility_seconds * _LEAST_LEFT
+        soon = [each for each in self._messages.values() if each.hidden_until <= hidden_until]
         timed = [(each, int(min(self.visibility_seconds, each.received_at + LIMIT_SECONDS - now))) for each in soon]
         return [(each, seconds) for each, seconds in timed if seconds >= 1 and now + seconds > each.hidden_until]
 
     def ending(self, now: float, *, sent_before: float) -> list[HeldMessage]:
-        """Give the messages that can hardly be held any longer, or that were sent before this Unix time.
-
-        Those of a job that is with the engine are kept to its end.
-        """
+        """Give what is not taken and can hardly be held any longer, or was sent before this Unix time."""
         received_before = now - LIMIT_SECONDS + min(self.visibility_seconds, LIMIT_SECONDS / 10)
         return [
             each
             for each in self._messages.values()
-            if each.job.status is not HeldStatus.TAKEN
-            and (each.received_at <= received_before or 0 < each.message.sent_at < sent_before)
+            if not each.job.is_taken and (each.received_at <= received_before or 0 < each.message.sent_at < sent_before)
         ]

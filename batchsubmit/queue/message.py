@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
 
-from batchsubmit.config import ForeignArns, checked_text
+from batchsubmit.config import Settings, checked_text
 from batchsubmit.core.jobs import Job, JobRejected, job_digest, key_text
 from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults, complete
 from batchsubmit.manifest.jsonl_reader import take_variables
+from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.arns import foreign_arns, text_at
 from batchsubmit.schema.spreadsheets import odd_values
@@ -130,20 +131,13 @@ def _sns_attributes(value: Mapping[str, Any]) -> dict[str, str]:
 
 
 class MessageReader:
-    """Reads messages. `batch` is for those that name none. Raises UsageError where the defaults cannot be right."""
+    """Reads messages. Raises UsageError where defaults or batch id of the settings cannot be right."""
 
-    def __init__(
-        self,
-        checker: RequestChecker,
-        *,
-        defaults: Mapping[str, Any],
-        batch: str = "",
-        foreign_arns: ForeignArns = "warn",
-    ) -> None:
-        self._checker = checker
-        self._defaults = Defaults(defaults, checker)
-        self._batch = batch
-        self._foreign_arns = foreign_arns
+    def __init__(self, settings: Settings, *, region: str) -> None:
+        self._checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
+        self._defaults = Defaults(settings.defaults, self._checker)
+        self._batch = lasting_batch(settings.submit)
+        self._foreign_arns = settings.checks.foreign_arns
         self._warned: set[str] = set()
 
     def _warn(self, fault: Fault) -> None:

@@ -19,13 +19,11 @@ from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.file import FetchError
-from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.acks import Acks, QueueLedger, Why
 from batchsubmit.queue.client import MOST_ENTRIES, Queue, QueueBusyError
-from batchsubmit.queue.held import HeldJob, HeldJobs, HeldStatus
+from batchsubmit.queue.held import HeldJob, HeldJobs
 from batchsubmit.queue.manifest_message import ManifestMessage, open_manifest_message
 from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Pointer
-from batchsubmit.schema import RequestChecker
 
 _EXCHANGE_SECONDS = 5.0
 """How often ten messages are exchanged while as many are held as may be: 0.4 calls a second beside the heartbeat."""
@@ -58,13 +56,11 @@ class SqsSource:
         self._ledger = ledger
         self._clock = clock
         self._on_trouble = on_trouble
-        checker = RequestChecker(region=region, own_tag=settings.submit.tag_jobs)
-        batch, foreign_arns = lasting_batch(settings.submit), settings.checks.foreign_arns
-        self._reader = MessageReader(checker, defaults=settings.defaults, batch=batch, foreign_arns=foreign_arns)
+        self._reader = MessageReader(settings, region=region)
         self.held = HeldJobs(settings.worker.visibility_timeout_seconds)
         self._acks = Acks(queue, self.held, settings.worker, ledger, clock)
         self._manifests: dict[str, ManifestMessage] = {}
-        self._listeners: list[Callable[[], None]] = []
+        self._tell_change: Callable[[], None] = lambda: None
         self._wake = asyncio.Event()
         self._trouble = ("", 0.0)
         self._log = structlog.get_logger("batchsubmit").bind(queue=queue.url)
@@ -100,12 +96,11 @@ class SqsSource:
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call this whenever there may be something new to take or to look up."""
-        self._listeners.append(callback)
+        self._tell_change = callback
 
     def _changed(self) -> None:
         self._acks.wake.set()
-        for callback in self._listeners:
-            callback()
+        self._tell_change()
 
     async def _receive(self) -> None:
         """Receive, then hand back what waits. Raises StoppedError where queue or ledger cannot be used."""
@@ -116,7 +111,7 @@ class SqsSource:
                     await self._poll(min(room, MOST_ENTRIES))
                 else:
                     await self._make_room()
-            await self._give_back(each for each in self.held.jobs.values() if each.status is not HeldStatus.TAKEN)
+            await self._give_back(each for each in self.held.jobs.values() if not each.is_taken)
         finally:
             self.close()
             self._changed()
@@ -147,6 +142,7 @@ class SqsSource:
             )
         except QueueBusyError:
             return  # closing: there is no need to wait until SQS answers again
+        counters.polls += 1
         counters.received += len(messages)
         counters.redelivered += sum(each.receives > 1 for each in messages)
         if self.is_open:
@@ -191,7 +187,7 @@ class SqsSource:
     async def _open(self, pointer: Pointer, message: Message, at: float) -> None:
         """Open the manifest of a pointer, or hold its message with those of the manifest if that is open."""
         key = repr(pointer)
-        held = self.held.jobs.get(key) or HeldJob(key, status=HeldStatus.MANIFEST)
+        held = self.held.jobs.get(key) or HeldJob(key)
         self.held.add(held, message, at)
         if key in self._manifests:
             if self._manifests[key].is_busy:

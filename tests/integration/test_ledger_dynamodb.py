@@ -19,16 +19,17 @@ from shared_ledger_events import intent, submitted
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.core.states import Phase
-from batchsubmit.errors import StoppedError
+from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import LostJobError, Mine, TableLocation, Taken
 from batchsubmit.ledger.dynamodb import (
     DynamoTable,
     may_pass,
     open_table,
+    write_address,
 )
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, MissingTableError
+from batchsubmit.ledger.table import Address
 
 REGION = "us-east-1"
 QUICK = LeaseTerms(lease_seconds=2.0, call_seconds=0.2)
@@ -193,6 +194,20 @@ async def test_an_answer_that_trickles_is_given_up_in_time(proxy: Proxy) -> None
         assert await table.get(HERE) == {"version": 1, "lines": ["1"]}
 
 
+class Hanging:
+    """A client that never begins its call, as one whose fresh credentials do not come."""
+
+    async def batch_get_item(self, **_: object) -> None:
+        """Wait."""
+        await asyncio.Event().wait()
+
+
+async def test_a_call_that_does_not_leave_is_given_up_in_time() -> None:
+    """The HTTP client's own limits begin with the request."""
+    with pytest.raises(StoppedError, match=r"no whole answer within 0\.1 s"):
+        await DynamoTable(Hanging(), "t", give_up_seconds=0.4).get(HERE)
+
+
 class EndlessPages:
     """A client whose Scan goes on for ever: with the same end, or with ever new ones and no item."""
 
@@ -228,12 +243,44 @@ async def test_items_that_are_never_read_stop_the_read() -> None:
             await DynamoTable(EndlessPages(repeats=True), "t", give_up_seconds=0.5).get_many([HERE])
 
 
+class OneItem:
+    """A client whose reads bring one item."""
+
+    def __init__(self, item: dict[str, object]) -> None:
+        self.item = item
+
+    async def scan(self, **_: object) -> dict[str, object]:
+        """The only page."""
+        return {"Items": [self.item]}
+
+    async def batch_get_item(self, **_: object) -> dict[str, object]:
+        """The only answer."""
+        return {"Responses": {"t": [self.item]}}
+
+
+@pytest.mark.parametrize("item", [{"sk": {"S": "job"}}, {**write_address(HERE), "version": {"N": "1.5"}}])
+async def test_items_that_this_program_never_wrote_stop_the_read(item: dict[str, object]) -> None:
+    """One without a key, or with a fraction."""
+    table = DynamoTable(OneItem(item), "t", give_up_seconds=0.1)
+    with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
+        await table.get(HERE)
+    with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
+        _ = [page async for page in table.scan()]
+
+
+async def test_an_item_that_was_not_asked_for_stops_the_read() -> None:
+    """It is the answer to another call."""
+    table = DynamoTable(OneItem(write_address(HERE)), "t", give_up_seconds=0.1)
+    with pytest.raises(StoppedError, match="cannot be read: the answer lacks"):
+        await table.get(Address("job#b", "job"))
+
+
 def test_every_error_that_a_call_may_bring_by_dynamodb_s_model_is_passing_unless_it_is_named_here() -> None:
     """A new one in a newer botocore is decided on, not overlooked."""
     final = {
         "ConditionalCheckFailedException",  # read by `write`: another version, or our own write
         "ItemCollectionSizeLimitExceededException",  # of tables with local secondary indexes, which ours has none of
-        "ResourceNotFoundException",  # MissingTableError
+        "ResourceNotFoundException",  # UsageError, or MissingTableError once the table was there
     }
     model = Session().get_service_model("dynamodb")
     called = ("BatchGetItem", "Scan", "UpdateItem")
@@ -250,10 +297,10 @@ async def test_trouble_that_lasts_stops_the_run(proxy: Proxy) -> None:
             await table.write(HERE, 0, {})
 
 
-async def test_a_table_that_is_gone_stops_the_run_at_once(proxy: Proxy) -> None:
+async def test_a_table_that_is_not_there_is_a_usage_error_at_once(proxy: Proxy) -> None:
     """It is not waited for."""
     async with open_table("gone", region=REGION, concurrency=1) as table:
-        with pytest.raises(MissingTableError, match="ledger create-table gone makes it"):
+        with pytest.raises(UsageError, match="ledger create-table gone makes it"):
             await table.get(HERE)
 
 

@@ -76,7 +76,7 @@ class MemorySqs:
         )
 
     async def receive(
-        self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool]
+        self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool] = bool
     ) -> list[Message]:
         """One long poll."""
         del is_over

@@ -1,5 +1,6 @@
 """Reading a ledger without owning it: lenient at its end and with later versions, strict in the middle."""
 
+import os
 import zlib
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def test_a_sound_ledger_is_read_without_a_word_or_a_lock(ledger: Path) -> None:
     before, words = ledger.read_bytes(), []
     assert len(list(read_ledger(ledger, warn=words.append))) == 4
     assert (ledger.read_bytes(), words) == (before, [])
+
+
+def test_a_ledger_is_read_from_a_pipe(ledger: Path) -> None:
+    """As from `status <(zcat x.ledger.jsonl.gz)`."""
+    reading, writing = os.pipe()
+    os.write(writing, ledger.read_bytes())
+    os.close(writing)
+    assert len(list(read_ledger(Path(f"/dev/fd/{reading}")))) == 4
+    os.close(reading)
 
 
 @pytest.mark.parametrize("tail", [b'{"event":"intent","at', b"\0" * 100, b'{"event":"intent"}\n'])

@@ -3,16 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.queue.held import LIMIT_SECONDS, HeldJob, HeldJobs, HeldStatus
+from batchsubmit.queue.held import LIMIT_SECONDS, HeldJob, HeldJobs
 from batchsubmit.queue.message import Message
 
 
-def holding(visibility: int, *names: str, at: float = 0, apart: float = 0) -> HeldJobs:
-    """A message of a waiting job for each name, received one after another."""
+def holding(visibility: int, *names: str, at: float = 0) -> HeldJobs:
+    """A message of a waiting job for each name."""
     held = HeldJobs(visibility)
-    for number, name in enumerate(names):
+    for name in names:
         job = HeldJob(name, lane="m")
-        held.add(job, message(name), at + number * apart)
+        held.add(job, message(name), at)
         held.put_in_lane(job)
     return held
 
@@ -45,13 +45,6 @@ def test_a_message_is_extended_once_a_third_of_its_time_is_left() -> None:
     assert due(held, 400) == [("a", "receipt", 300)]
 
 
-def test_messages_that_are_nearly_due_are_extended_with_the_first() -> None:
-    """One call carries ten: what came one by one is not extended one by one."""
-    held = holding(300, *map(str, range(10)), apart=10)
-    assert len(due(held, 199)) == 0
-    assert [name for name, _, _ in due(held, 200)] == ["0", "1", "2", "3", "4", "5"]
-
-
 def test_the_limit_ends_it_in_time() -> None:
     """Nothing is extended beyond twelve hours, and what waits goes back before."""
     held = holding(300, "a")
@@ -77,7 +70,7 @@ def test_what_is_with_the_engine_at_the_limit_is_kept_to_its_end() -> None:
     """SQS may deliver it again, and it is deleted with its job all the same."""
     held = holding(300, "a")
     job = held.next("m")
-    assert job.status is HeldStatus.TAKEN
+    assert job.is_taken
     assert held.ending(LIMIT_SECONDS - 1, sent_before=0) == []
     assert held.ending(LIMIT_SECONDS, sent_before=0) == []
     assert held.due(LIMIT_SECONDS) == []

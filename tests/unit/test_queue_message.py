@@ -9,12 +9,12 @@ from conftest import job_named, request_named
 from hypothesis import given
 from strategies import JSON_VALUES, REGION
 
+from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.jobs import Job, job_digest, key_text
 from batchsubmit.queue.message import MOST_BYTES, DeadLetter, Message, MessageReader, Parsed, Pointer
-from batchsubmit.schema import RequestChecker, canonical
+from batchsubmit.schema import canonical
 
 REQUEST = request_named("one")
-CHECKER = RequestChecker(region=REGION)
 
 
 def message(body: object, **attributes: str) -> Message:
@@ -31,7 +31,8 @@ def parsed(
     defaults: Mapping[str, Any] | None = None,
 ) -> Parsed:
     """What a body asks for."""
-    return MessageReader(CHECKER, defaults=defaults or {}, batch=batch).parse(message(body, **(attributes or {})))
+    settings = Settings(submit=SubmitSettings(batch_id=batch), defaults=defaults or {})
+    return MessageReader(settings, region=REGION).parse(message(body, **(attributes or {})))
 
 
 def key(body: object, attributes: Mapping[str, str] | None = None, *, batch: str = "") -> str:

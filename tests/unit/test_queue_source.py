@@ -18,10 +18,9 @@ from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.source import Ending
 from batchsubmit.core.states import Action
-from batchsubmit.queue.client import QueueDeniedError
-from batchsubmit.queue.message import MessageReader
+from batchsubmit.queue.client import Outgoing, QueueBusyError, QueueDeniedError
+from batchsubmit.queue.message import Message, MessageReader
 from batchsubmit.queue.source import SqsSource
-from batchsubmit.schema import RequestChecker
 
 if TYPE_CHECKING:
     from batchsubmit.core.source import Delivery
@@ -125,7 +124,7 @@ class QueueWorld:
 
     async def leave_unknown(self, *names: str) -> None:
         """Put messages on the queue whose jobs a worker that died left open."""
-        reader = MessageReader(RequestChecker(region=REGION), defaults={})
+        reader = MessageReader(Settings(), region=REGION)
         for name in names:
             self.sqs.put(body(name))
             parsed = reader.parse(await _first(self.sqs, name))
@@ -369,7 +368,7 @@ def test_a_backlog_that_outlasts_the_retention_is_warned_of() -> None:
 
 
 async def _first(sqs: MemorySqs, name: str) -> Any:  # noqa: ANN401 (a message)
-    (message,) = await sqs.receive(1, visibility_seconds=1, wait_seconds=0, is_over=bool)
+    (message,) = await sqs.receive(1, visibility_seconds=1, wait_seconds=0)
     assert name in message.body
     return message
 
@@ -440,5 +439,58 @@ def test_a_worker_that_may_not_delete_messages_stops() -> None:
             await world.until(lambda: bool(world.troubles), within=60)
         assert world.submitted == ["job"]
         assert "sqs:DeleteMessage" in str(world.troubles[0])
+
+    run()
+
+
+class UnsendableSqs(MemorySqs):
+    """The role may not send."""
+
+    async def send(self, messages: Sequence[Outgoing]) -> list[str | None]:
+        """Refuse."""
+        raise QueueDeniedError(f"the role may not call sqs:SendMessage for {len(messages)}")
+
+
+def test_a_worker_that_may_not_send_messages_goes_on_without_renewing_them() -> None:
+    """What it says of that once is no reason to stop."""
+
+    @virtually
+    async def run() -> None:
+        sqs = UnsendableSqs(retention_seconds=int(DAY))
+        for number in range(16):
+            sqs.put(body(f"job-{number}"))
+        world = QueueWorld(sqs, slots={MEMBERSHIP: 1}, job_seconds=HOUR)
+        with capture_logs() as logs:
+            async with world.running_source():
+                await world.until(lambda: len(world.submitted) == 16, within=DAY)
+        assert not world.troubles
+        assert [each["event"] for each in logs].count("queue.renewal_denied") == 1
+
+    run()
+
+
+class UnreachableSqs(MemorySqs):
+    """Its polls are repeated without end."""
+
+    async def receive(
+        self, count: int, *, visibility_seconds: int, wait_seconds: int, is_over: Callable[[], bool] = bool
+    ) -> list[Message]:
+        """Repeat until there is no need to."""
+        del count, visibility_seconds, wait_seconds
+        while not is_over():  # noqa: ASYNC110 (the pauses between calls)
+            await asyncio.sleep(1)
+        raise QueueBusyError
+
+
+def test_a_worker_ends_soon_although_sqs_cannot_be_reached() -> None:
+    """The poll that is repeated is not repeated any more."""
+
+    @virtually
+    async def run() -> None:
+        world = QueueWorld(UnreachableSqs(), slots={}, job_seconds=1)
+        async with world.running_source():
+            await asyncio.sleep(HOUR)
+        assert running_loop().time() < HOUR + 5
+        assert not world.troubles
 
     run()

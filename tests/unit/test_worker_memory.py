@@ -20,12 +20,12 @@ from test_queue_source import body
 from virtual_time import VirtualClock, VirtualLoop, running_loop, virtually
 from world import START, World
 
-from batchsubmit.app.worker import WorkerLedger
 from batchsubmit.core.jobs import Uncertain
 from batchsubmit.ledger.shared import LeaseTerms, open_shared
 from batchsubmit.observers.base import Readings
 from batchsubmit.observers.metrics import Metrics
 from batchsubmit.pacing import Pace
+from batchsubmit.queue.acks import QueueLedger
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.sandbox import SandboxService
 from batchsubmit.schema import RequestChecker
@@ -108,7 +108,7 @@ class MemoryWorker(World):
                 cast("Queue", self.sqs),
                 self.settings,
                 region=REGION,
-                ledger=WorkerLedger(recorder),
+                ledger=QueueLedger(recorder.ledger, recorder.record),
                 clock=self.clock,
                 on_trouble=print,
             )

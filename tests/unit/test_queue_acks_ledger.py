@@ -8,10 +8,10 @@ from conftest import FakeClock
 from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
-from batchsubmit.app.worker import WorkerLedger
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.states import Action
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
+from batchsubmit.queue.acks import QueueLedger
 from batchsubmit.submit.recorder import Recorder
 
 POISON = JobRejected(at=AT, job="p", membership="", name="", code="NotJson", message="message p: no JSON", attempt=0)
@@ -24,10 +24,10 @@ def table() -> MemoryTable:
 
 
 @asynccontextmanager
-async def worker(table: MemoryTable, name: str, clock: FakeClock) -> AsyncIterator[tuple[SharedLedger, WorkerLedger]]:
+async def worker(table: MemoryTable, name: str, clock: FakeClock) -> AsyncIterator[tuple[SharedLedger, QueueLedger]]:
     """One worker's ledger, and its queue's view of that."""
     async with open_shared(table, name, name, clock=clock, terms=LeaseTerms()) as ledger:
-        yield ledger, WorkerLedger(Recorder(ledger, clock))
+        yield ledger, QueueLedger(ledger, Recorder(ledger, clock).record)
 
 
 async def test_poison_is_recorded_by_one_worker_alone(table: MemoryTable, clock: FakeClock) -> None:

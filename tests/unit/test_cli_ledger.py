@@ -7,13 +7,13 @@ import pytest
 from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
+from batchsubmit.cli.ledger import export_events, import_events
 from batchsubmit.core.jobs import EarlierRejected, Event, Refused, RunEnded, RunStarted
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import TableLocation, parse_location
 from batchsubmit.ledger.read import by_time, read_ledger
 from batchsubmit.ledger.table import job_address
-from batchsubmit.ledger.transfer import export_events, import_events
 from batchsubmit.verify import Audit
 
 STARTED = RunStarted(at=AT, run="r", batch="", manifest="m", manifest_sha256="", version="1", holder="h")
