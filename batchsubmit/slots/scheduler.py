@@ -13,8 +13,7 @@ from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
 from batchsubmit.slots.limits import Leave, Limit
-from batchsubmit.slots.polls import Poll, next_get_at
-from batchsubmit.slots.running import RunningJob, SeenJob, take_in
+from batchsubmit.slots.polls import Poll, RunningJob, SeenJob, next_get_at, take_in
 
 _RAISE_INTERVALS = 1.75
 """A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""
@@ -69,7 +68,7 @@ class Slots:
     def __init__(self, settings: SlotSettings, times: RunTimes, *, follows: bool = False) -> None:
         self._settings = settings
         self._times = times
-        self._follows = follows
+        self.follows = follows
         self._account = self._limit(DEFAULT_PER_ACCOUNT, settings.per_account)
         self._lanes: dict[str, _Lane] = {}
         self._waiting: dict[str, _Lane] = {}
@@ -200,7 +199,7 @@ class Slots:
         lane.running.pop(job.arn, None)
         lane.running[job.arn] = job
         is_unlimited = lane.limit.bound is None and self._account.bound is None
-        while is_unlimited and not self._follows and len(lane.running) > _REMEMBERED:
+        while is_unlimited and not self.follows and len(lane.running) > _REMEMBERED:
             del lane.running[next(iter(lane.running))]
         self._count(lane)
 
@@ -250,7 +249,7 @@ class Slots:
         least = lane.polled_at + self._settings.min_poll_seconds
         if lane.wants_list:
             return least
-        if not (is_wanted or (self._follows and lane.ours)):
+        if not (is_wanted or (self.follows and lane.ours)):
             return math.inf
         lane.was_wanted = is_wanted
         get_at = min(self._get_at(lane, job) for job in lane.running.values())
