@@ -163,7 +163,6 @@ async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], displa
             recorder=recorder,
             stop=run.stop,
             quotas=quotas,
-            gate=run.engine.gate if run.engine else None,
             retry=options.retry,
             resubmit_unknown=options.resubmit_unknown,
             follows=follows,
@@ -183,7 +182,7 @@ def _progress(run: Run, engine: Engine) -> RunProgress:
     """Read the state of the run for a display, and what keeps jobs from being sent."""
     slots, ours = engine.slots, engine.slots.ours()
     # Who follows jobs sees them run, more than AWS's defaults allow where the quota was raised.
-    running = sum(ours.values()) if engine.poller.follows else within_quotas(ours, slots.quotas())
+    running = sum(ours.values()) if slots.follows else within_quotas(ours, slots.quotas())
     why = []
     if looked_up := engine.in_progress.looked_up:
         why.append(f"looking up {counted(looked_up, 'job')}, up to {duration(run.settings.lookup.settle_seconds)}")

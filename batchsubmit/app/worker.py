@@ -107,9 +107,7 @@ async def work(
         await record.begin(batch=batch, manifest=url, manifest_sha256="", settings=changed(settings))
         quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else None
         async with _make_source(settings, region, queue, recorder, stop).receiving() as source:
-            engine = build_engine(
-                source, settings=settings, api=api, recorder=recorder, stop=stop, quotas=quotas, is_endless=True
-            )
+            engine = build_engine(source, settings=settings, api=api, recorder=recorder, stop=stop, quotas=quotas)
             status.parts = source, engine
             async with grace.for_calls(lambda: engine.in_progress.jobs):
                 with display(status.progress, pace.read):

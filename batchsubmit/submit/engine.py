@@ -17,11 +17,10 @@ from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.core.run_times import RunTimes
-from batchsubmit.core.source import Delivery, Source
+from batchsubmit.core.source import Source
 from batchsubmit.core.states import JobState, Retry
-from batchsubmit.errors import StoppedError
 from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.slots import Poll, Slots, Ticket
+from batchsubmit.slots import Poll, Slots
 from batchsubmit.submit.inputs import Inputs
 from batchsubmit.submit.job_run import Holds, JobRunner
 from batchsubmit.submit.lookup import Lookup
@@ -32,10 +31,6 @@ from batchsubmit.submit.submitter import Submitter
 
 _LEAST_READS_PER_SECOND = 2.0
 """However often reads are throttled: polls and lookups are few, and slots idle while they wait."""
-
-_JOBS_A_CALL = 2
-"""For each call that may be in progress, two jobs are taken: while one is on the wire, the other is on its way to the
-disk, before its call or after. On a slow disk that is a sixth more calls a second."""
 
 
 class Engine:
@@ -51,6 +46,7 @@ class Engine:
         self.runner = runner
         self._source = runner.source
         self._stop = runner.stop
+        self._clock = runner.recorder.clock
         self._most_in_progress = most_in_progress
 
     async def run(self, left_unknown: Iterable[JobState] = ()) -> None:
@@ -67,7 +63,7 @@ class Engine:
             while not self._is_over:
                 doing.changed.clear()
                 # One moment for all questions of a turn: what came due between two of them would be overlooked.
-                now = self.runner.clock.monotonic()
+                now = self._clock.monotonic()
                 self._begin_calls(tasks, now)
                 for poll in self.slots.due_polls(now):
                     tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
@@ -77,11 +73,10 @@ class Engine:
 
     @property
     def _is_over(self) -> bool:
-        return self._stop.requested or not (
-            self.in_progress.is_anything
-            or self._open_lanes()
-            or (self.poller.follows and any(self.slots.ours().values()))
-            or self._source.is_open
+        if self._stop.requested or self.in_progress.is_anything:
+            return self._stop.requested
+        return self.runner.denials.stops_run or not (
+            self._open_lanes() or (self.slots.follows and any(self.slots.ours().values())) or self._source.is_open
         )
 
     def _stop_where_held(self) -> None:
@@ -94,21 +89,21 @@ class Engine:
 
     def _open_lanes(self, now: float = -math.inf) -> Collection[str]:
         """The lanes that go on: at a given time those of which it is time to try the quota that holds them, too."""
+        if self.runner.denials.stops_run:
+            return ()  # unless a call under way shows that it was the rows
         waiting = self._source.waiting()
         if not (self.in_progress.blocked or self.holds.words):
             return waiting
         return [name for name in waiting if name not in self.in_progress.blocked and self.holds.may_call(name, now)]
 
     def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        if self.runner.denials.stops_run:
-            if not self.in_progress.is_anything:  # else a call under way may yet show that it was the rows
-                self.runner.stop_for_denials()
-            return
         while self.in_progress.jobs < self._most_in_progress and not self._stop.requested:
             ticket = self.slots.next(self._open_lanes(now), now) if self.inputs.has_room else None
             if ticket is None:
                 return
-            delivery = self._take(ticket)
+            delivery = None
+            with self._stop.on_error(StopReason.MANIFEST):
+                delivery = self._source.take(ticket.membership)
             if delivery is None:
                 self.slots.ended(ticket)
             elif self.inputs.keep(delivery, tasks, self.in_progress):
@@ -122,15 +117,9 @@ class Engine:
                 work = self.runner.run(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
 
-    def _take(self, ticket: Ticket) -> Delivery | None:
-        try:
-            return self._source.take(ticket.membership)
-        except StoppedError as exc:
-            self._stop.request(StopReason.MANIFEST, str(exc))
-            return None
-
     async def _poll(self, poll: Poll) -> None:
-        await self.in_progress.unless_ledger_fails(self.poller.poll(poll, self.in_progress.changed.set))
+        with self._stop.on_error(StopReason.LEDGER):
+            await self.poller.poll(poll, self.in_progress.changed.set)
         self.in_progress.changed.set()
 
     async def _wait_for_change(self, now: float) -> None:
@@ -138,10 +127,8 @@ class Engine:
         if self._is_over:
             return
         moments = (self.slots.wake_at(now), self.holds.wake_at(self._source.waiting(), now))
-        if self.runner.denials.stops_run:
-            moments = (None, None)  # nothing begins before the calls under way are answered
         wake_at = min((each for each in moments if each is not None), default=None)
-        wait = None if wake_at is None else max(wake_at - self.runner.clock.monotonic(), 0)
+        wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self.in_progress.changed.wait()
@@ -155,20 +142,16 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     recorder: Recorder,
     stop: Stop,
     quotas: AppliedQuotas | None = None,
-    gate: RateGate | None = None,
     retry: Retry | None = None,
     resubmit_unknown: bool = False,
     follows: bool = False,
-    is_endless: bool = False,
 ) -> Engine:
-    """Build an engine for a source.
+    """Build an engine for a source; `quotas` are those that Service Quotas gave, if it was asked.
 
-    `quotas` are those that Service Quotas gave, if it was asked, and `gate` is that of the engine before it in the same
-    run. With `follows`, the engine goes on until the last job of ours has ended; one that `is_endless` does not stop
-    for jobs that the service denies.
+    With `follows`, the engine goes on until the last job of ours has ended.
     """
     clock = recorder.clock
-    gate = gate or open_gate(Pace(settings.rate.max_per_second), stop, clock)
+    gate = open_gate(Pace(settings.rate.max_per_second), stop, clock)
     reads = open_reads(api, settings, stop, clock)
     quotas = quotas or AppliedQuotas()
     slots = Slots(settings.slots, RunTimes(), follows=follows)
@@ -177,20 +160,18 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
         source=source,
         slots=slots,
         stop=stop,
-        clock=clock,
-        ledger=recorder.ledger,
-        submitter=Submitter(api=api, recorder=recorder, gate=gate, settings=settings, stop=stop),
+        recorder=recorder,
+        submitter=Submitter(api=api, recorder=recorder, gate=gate, settings=settings.retry, stop=stop),
         lookup=Lookup(reads=reads, recorder=recorder, settings=settings.lookup, stop=stop),
-        poller=Poller(reads=reads, recorder=recorder, slots=slots, stop=stop, follows=follows),
+        poller=Poller(reads=reads, recorder=recorder, slots=slots, stop=stop),
         inputs=Inputs(reads, settings, clock=clock, stop=stop),
         in_progress=InProgress(stop),
         holds=Holds(first_seconds=settings.retry.cap_seconds, most_seconds=settings.slots.max_poll_seconds),
         max_attempts=settings.retry.max_attempts,
         retry=retry,
         resubmit_unknown=resubmit_unknown,
-        is_endless=is_endless,
     )
-    return Engine(runner, gate, most_in_progress=_JOBS_A_CALL * settings.submit.concurrency)
+    return Engine(runner, gate, most_in_progress=settings.submit.concurrency)
 
 
 def open_gate(pace: Pace, stop: Stop, clock: Clock) -> RateGate:

@@ -23,15 +23,14 @@ _FIRST_MOST = 200
 
 
 class Poller:
-    """Polls the jobs of one run. With `follows`, a poll that fails stops the run; else slots are found by tries."""
+    """Polls the jobs of one run. Where jobs are followed, a poll that fails stops it; else slots are found by tries."""
 
-    def __init__(self, *, reads: Reads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
+    def __init__(self, *, reads: Reads, recorder: Recorder, slots: Slots, stop: Stop) -> None:
         self._reads = reads
         self._recorder = recorder
         self._slots = slots
         self._stop = stop
         self._looked_at: dict[str, datetime] = {}
-        self.follows = follows
 
     def follow(self, key: str) -> None:
         """Poll a job from now on, if the ledger has it as submitted and not ended."""
@@ -54,7 +53,7 @@ class Poller:
         try:
             seen_jobs = await self._see(poll)
         except ReadError as exc:
-            if self.follows:
+            if self._slots.follows:
                 words = f"the jobs cannot be followed to their end: {exc}"
                 self._stop.request(StopReason.of_read(exc.outcome), words)
             get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))

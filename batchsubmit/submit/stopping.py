@@ -8,18 +8,15 @@ import math
 import re
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
-from typing import TypeVar
 
 from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Denied, Forbidden, Result
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-
-_Result = TypeVar("_Result")
 
 
 class StopReason(StrEnum):
@@ -80,6 +77,14 @@ class Stop:
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
 
+    @contextmanager
+    def on_error(self, reason: StopReason) -> Iterator[None]:
+        """End the run, for this reason, where what is inside raises StoppedError; a lost ledger is one of its own."""
+        try:
+            yield
+        except StoppedError as exc:
+            self.request(StopReason.LEDGER_LOST if isinstance(exc, LedgerError) else reason, str(exc))
+
     @asynccontextmanager
     async def cutting_off(self) -> AsyncIterator[None]:
         """Cut off what is inside when the run is asked to stop, or was before. Raises StoppedError.
@@ -122,7 +127,6 @@ class InProgress:
         self.undecided: dict[str, str] = {}
         self.blocked: Counter[str] = Counter()
         self.changed = asyncio.Event()
-        self._stop = stop
         stop.on_request(self.changed.set)
 
     @property
@@ -158,15 +162,6 @@ class InProgress:
         finally:
             self.lookups -= 1
             self.changed.set()
-
-    async def unless_ledger_fails(self, work: Awaitable[_Result]) -> _Result | None:
-        """Do what may write to the ledger; None where an event cannot be written, which stops the run."""
-        try:
-            return await work
-        except StoppedError as exc:
-            is_lost = isinstance(exc, LedgerError)
-            self._stop.request(StopReason.LEDGER_LOST if is_lost else StopReason.LEDGER, str(exc))
-            return None
 
 
 @contextmanager

@@ -4,14 +4,13 @@ It knows neither where jobs come from nor who goes next. What an answer means is
 wait before the next try in `pacing`; here stands what is done about it.
 """
 
-import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
 from batchsubmit.advice import denied_words, forbidden_words
 from batchsubmit.cleanrooms.api import JobsApi
-from batchsubmit.config import Settings
+from batchsubmit.config import RetrySettings
 from batchsubmit.core import jobs
 from batchsubmit.core.source import Ending
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
@@ -31,18 +30,16 @@ _REASONS = {jobs.RefusalCause.CALLER: StopReason.CREDENTIALS, jobs.RefusalCause.
 
 
 class Submitter:
-    """Makes the attempts of a job and writes down what came of each; at most `submit.concurrency` calls at once."""
+    """Makes the attempts of a job and writes down what came of each."""
 
-    def __init__(self, *, api: JobsApi, recorder: Recorder, gate: RateGate, settings: Settings, stop: Stop) -> None:
+    def __init__(
+        self, *, api: JobsApi, recorder: Recorder, gate: RateGate, settings: RetrySettings, stop: Stop
+    ) -> None:
         self._api = api
         self._recorder = recorder
         self._gate = gate
-        self._retry = settings.retry
+        self._settings = settings
         self._stop = stop
-        self._at_once = asyncio.Semaphore(settings.submit.concurrency)
-        # Whoever waits here would wait for calls that may take long: one place more lets all pass, one after another,
-        # to the gate, which lets nobody through.
-        stop.on_request(self._at_once.release)
 
     async def submit(self, job: jobs.Job) -> Submission:
         """Try to submit a job until it is decided, a slot is missing, or the run stops.
@@ -50,7 +47,7 @@ class Submitter:
         Raises StoppedError where the ledger can no longer be relied on.
         """
         try:
-            result = await retried(partial(self._attempt, job), self._retry, sleep=self._stop.pause)
+            result = await retried(partial(self._attempt, job), self._settings, sleep=self._stop.pause)
         except LostJobError:  # the worker that took the job over looks it up, and finds what this call brought
             return Ending.RELEASED
         match result:
@@ -100,12 +97,11 @@ class Submitter:
 
     async def _call(self, job: jobs.Job) -> jobs.Result | None:
         """Make the call when its turn comes; None where it may not be made any more."""
-        async with self._at_once:
-            # Asked after all waits: meanwhile another worker may have taken a shared ledger's job over.
-            if not await self._gate.admit() or not self._recorder.ledger.holds(job.key):
-                return None
-            sent_at = self._gate.monotonic()
-            outcome = await self._api.start(job)
+        # Asked after all waits: meanwhile another worker may have taken a shared ledger's job over.
+        if not await self._gate.admit() or not self._recorder.ledger.holds(job.key):
+            return None
+        sent_at = self._gate.monotonic()
+        outcome = await self._api.start(job)
         if self._gate.answered(outcome, sent_at=sent_at):
             self._recorder.rate_cut(self._gate.pace.per_second)
         return outcome

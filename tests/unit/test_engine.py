@@ -10,7 +10,7 @@ from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
-from world import LIST, QUICK, World, manifest_source
+from world import LIST, QUICK, MemorySource, World, manifest_source
 
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.core.jobs import (
@@ -294,12 +294,21 @@ async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
     assert Counter(each.phase for each in world.ledger.state) == {Phase.REFUSED: 2}
 
 
+class OpenSource(MemorySource):
+    """As a queue is: more may come, until all of these are taken."""
+
+    @property
+    def is_open(self) -> bool:  # type: ignore[override]
+        """Whether it is closed yet."""
+        return bool(self.waiting())
+
+
 async def test_a_source_without_end_does_not_stop_for_denials() -> None:
     """Each job is decided at once."""
     world = Runs(concurrency=1)
     for number in range(30):
         world.troubles[f"job-{number}"] = [DENIED]
-    await world.submit(rows(30), is_endless=True)
+    await world.run(OpenSource(job_named(f"job-{number}") for number in range(30)))
     assert not world.stop.requested
     assert Counter(each.phase for each in world.ledger.state) == {Phase.REJECTED: 30}
 
