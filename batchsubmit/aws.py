@@ -215,8 +215,6 @@ async def open_client(
     session = session or get_session()
     config = AioConfig(
         retries={"total_max_attempts": attempts, "mode": "standard"},
-        connect_timeout=timeouts.connect_seconds,
-        read_timeout=timeouts.read_seconds,
         max_pool_connections=connections,
         # Requests are checked against the same model before; twice costs, and finds nothing more.
         parameter_validation=False,
