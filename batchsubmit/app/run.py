@@ -34,7 +34,7 @@ from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, 
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason, parse_deadline
+from batchsubmit.submit.stopping import FailureLimit, Stop, StopReason, parse_deadline
 from batchsubmit.text import counted
 
 
@@ -61,7 +61,7 @@ class SubmitOptions:
     retry: Retry | None = None
     known_only: bool = False
     resubmit_unknown: bool = False
-    failure_limit: FailureLimit = NO_LIMIT
+    failure_limit: FailureLimit | None = None
     deadline: datetime | None = None
 
     @property
@@ -99,7 +99,7 @@ def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOpt
         "retry": Retry() if given.pop("retry_failed", False) else None,
         "ledger": parse_location(ledger) if ledger and "ledger" not in given else None,
         "wait": chosen.wait,
-        "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
+        "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else None,
         "deadline": parse_deadline(chosen.deadline, local) if chosen.deadline is not None else None,
     }
     return SubmitOptions(**by_settings | given)
@@ -236,7 +236,8 @@ class Run:
     def _judge_failures(self, tally: RunCounts) -> None:
         ended = tally.succeeded + tally.failed + tally.cancelled  # some of them may be jobs of earlier runs
         failed, decided = tally.rejected + tally.failed, tally.rejected + max(tally.submitted, ended)
-        if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
+        limit = self.options.failure_limit
+        if limit and limit.is_exceeded(failed=failed, decided=decided):
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)
 
@@ -293,7 +294,7 @@ class Run:
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
             warnings=self.warnings,
-            held=engine.holds.words if engine else {},
+            held=engine.slots.other_quotas if engine else {},
             held_by_others=engine.slots.held_by_others() if engine else {},
             waits_for=engine.inputs.unfinished if engine else {},
             refused_by=engine.slots.refused_by if engine else {},

@@ -191,7 +191,7 @@ def _progress(run: Run, engine: Engine) -> RunProgress:
         why.append(f"waiting for a slot in {counted(full, 'membership')}")
     if others := slots.held_by_others():
         why.append(f"the quota looks used by others: {', '.join(others.values())}")
-    for quota, count in Counter(engine.holds.words.values()).items():
+    for quota, count in Counter(engine.slots.other_quotas.values()).items():
         why.append(f"held by the quota {quota} in {counted(count, 'membership')}")
     return RunProgress(
         counts=run.counts_now(running=running, in_progress=engine.in_progress.jobs),

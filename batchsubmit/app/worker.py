@@ -12,7 +12,6 @@ from typing import Any
 from structlog.contextvars import bind_contextvars
 
 from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
-from batchsubmit.app.shutdown import ShutdownGrace
 from batchsubmit.app.ui import live_pages
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import open_cleanrooms
@@ -37,7 +36,7 @@ from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
+from batchsubmit.submit.stopping import ShutdownGrace, Stop, StopReason, stop_on_signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +120,7 @@ async def work(
             seconds=record.seconds(),
             queue_counts=asdict(queue.counters),
             held_by_others=engine.slots.held_by_others(),
-            held=engine.holds.words,
+            held=engine.slots.other_quotas,
             is_cut_short=bool(grace.cut_short),
             stop_reason=str(stop.reason or ""),
             stop_message=stop.message + grace.cut_short,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.core.jobs import JobClass, QuotaExceeded
+from batchsubmit.core.jobs import JobClass, OtherQuotaExceeded, QuotaExceeded
 from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
@@ -58,20 +58,39 @@ class _Lane:
         return sum(bool(job.key) for job in self.running.values())
 
 
+@dataclass(slots=True)
+class _Hold:
+    """A quota other than that of slots, which refused a lane; `until` is inf while a call tries it."""
+
+    words: str
+    wait_seconds: float
+    until: float
+
+
+def other_quota_words(refusal: OtherQuotaExceeded) -> str:
+    """A quota by its own name and value."""
+    value = "" if refusal.quota_value is None else f" of {refusal.quota_value:g}"
+    return f"{refusal.quota_name!r}{value}"
+
+
 class Slots:
     """All lanes of one run, and the account around them; times are monotonic seconds.
 
     With `follows`, our jobs are always polled to their end. Beyond full limits a call is made at `_raise_at`, to see
-    whether they were raised.
+    whether they were raised. A lane that another quota holds is tried after `hold_seconds`, then ever more rarely.
     """
 
-    def __init__(self, settings: SlotSettings, times: RunTimes, *, follows: bool = False) -> None:
+    def __init__(
+        self, settings: SlotSettings, times: RunTimes, *, follows: bool = False, hold_seconds: float = 30.0
+    ) -> None:
         self._settings = settings
+        self._hold_seconds = hold_seconds
         self._times = times
         self.follows = follows
         self._account = self._limit(DEFAULT_PER_ACCOUNT, settings.per_account)
         self._lanes: dict[str, _Lane] = {}
         self._waiting: dict[str, _Lane] = {}
+        self._holds: dict[str, _Hold] = {}
         self._turns = 0
         self._per_membership: int | None = None
         self._raise_interval = _RAISE_INTERVALS * settings.max_poll_seconds
@@ -115,7 +134,8 @@ class Slots:
 
     def _opens_at(self, lane: _Lane) -> float:
         """When the next call may be made in a lane, if the account has room."""
-        return lane.limit.opens_at(self._raise_at)
+        hold = self._holds.get(lane.membership)
+        return max(lane.limit.opens_at(self._raise_at), hold.until if hold else -math.inf)
 
     def _account_opens_at(self) -> float:
         """When the next call may be made by a lane that has room."""
@@ -127,6 +147,8 @@ class Slots:
         leaves = [each.leave(self._raise_at, now) for each in limits]
         if is_beyond:
             self._raise_at = now + self._raise_interval
+        if lane.membership in self._holds:  # no other call follows until the outcome
+            self._holds[lane.membership].until = math.inf
         self._turns += 1
         lane.turn = self._turns
         return Ticket(lane.membership, *leaves)
@@ -135,6 +157,9 @@ class Slots:
         """A call ended; by itself that says nothing of the slots."""
         self._lane(ticket.membership).limit.returned(ticket.lane)
         self._account.returned(ticket.account)
+        hold = self._holds.get(ticket.membership)
+        if hold and hold.until == math.inf:  # the try was not refused for that quota
+            del self._holds[ticket.membership]
 
     def accepted(self, ticket: Ticket, job: RunningJob, now: float) -> None:
         """A call was accepted: the job holds a slot from now on."""
@@ -163,6 +188,19 @@ class Slots:
             lane.wants_list = not (lane.is_unpollable or is_explained)
             if value is not None:
                 self._share(value)
+
+    def held(self, ticket: Ticket, refusal: OtherQuotaExceeded, now: float) -> float | None:
+        """A quota other than that of slots refused a call; give the seconds until its lane is tried.
+
+        None where the call is one from before the hold.
+        """
+        hold, wait = self._holds.get(ticket.membership), None
+        if hold is None or hold.until == math.inf:
+            most = max(self._settings.max_poll_seconds, self._hold_seconds)
+            wait = min(2 * hold.wait_seconds, most) if hold else self._hold_seconds
+            self._holds[ticket.membership] = _Hold(other_quota_words(refusal), wait, now + wait)
+        self.ended(ticket)
+        return wait
 
     def _is_of_account(self, ticket: Ticket, refusal: QuotaExceeded, value: int | None) -> bool:
         """Tell which quota refused: by its name or words, else by which of the two can have been full.
@@ -311,7 +349,12 @@ class Slots:
     def full_lanes(self) -> int:
         """How many memberships have jobs that wait for a slot."""
         is_full = self._account_opens_at() > -math.inf
-        return sum(is_full or self._opens_at(lane) > -math.inf for lane in self._waiting.values())
+        return sum(is_full or lane.limit.opens_at(self._raise_at) > -math.inf for lane in self._waiting.values())
+
+    @property
+    def other_quotas(self) -> dict[str, str]:
+        """By membership the quota other than that of slots that holds its lane, by name and value."""
+        return {membership: hold.words for membership, hold in self._holds.items()}
 
     def held_by_others(self) -> dict[str, str]:
         """The quotas that others seem to use, so that jobs wait though little or nothing is seen to run.

@@ -7,7 +7,6 @@ ends when nothing is left or the run is asked to stop.
 """
 
 import asyncio
-import math
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
@@ -22,7 +21,7 @@ from batchsubmit.core.states import JobState, Retry
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.slots import Poll, Slots
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.job_run import Holds, JobRunner
+from batchsubmit.submit.job_run import JobRunner
 from batchsubmit.submit.lookup import Lookup
 from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
@@ -41,7 +40,6 @@ class Engine:
         self.slots = runner.slots
         self.poller = runner.poller
         self.inputs = runner.inputs
-        self.holds = runner.holds
         self.in_progress = runner.in_progress
         self.runner = runner
         self._source = runner.source
@@ -76,29 +74,29 @@ class Engine:
         if self._stop.requested or self.in_progress.is_anything:
             return self._stop.requested
         return self.runner.denials.stops_run or not (
-            self._open_lanes() or (self.slots.follows and any(self.slots.ours().values())) or self._source.is_open
+            self._open_lanes(self.slots.other_quotas)
+            or (self.slots.follows and any(self.slots.ours().values()))
+            or self._source.is_open
         )
 
     def _stop_where_held(self) -> None:
         """Say why, where only jobs are left that a quota holds."""
         waiting = self._source.waiting()
-        held = [f"{quota} in membership {name}" for name, quota in self.holds.words.items() if name in waiting]
+        held = [f"{quota} in membership {name}" for name, quota in self.slots.other_quotas.items() if name in waiting]
         if held:
             words = f"all that is left is held by a quota that is not one of slots: {', '.join(held)}"
             self._stop.request(StopReason.HELD, words)
 
-    def _open_lanes(self, now: float = -math.inf) -> Collection[str]:
-        """The lanes that go on: at a given time those of which it is time to try the quota that holds them, too."""
+    def _open_lanes(self, held: Collection[str] = ()) -> Collection[str]:
+        """The lanes with jobs that go on, without those that are `held`."""
         if self.runner.denials.stops_run:
             return ()  # unless a call under way shows that it was the rows
-        waiting = self._source.waiting()
-        if not (self.in_progress.blocked or self.holds.words):
-            return waiting
-        return [name for name in waiting if name not in self.in_progress.blocked and self.holds.may_call(name, now)]
+        waiting, closed = self._source.waiting(), {*self.in_progress.blocked, *held}
+        return [name for name in waiting if name not in closed] if closed else waiting
 
     def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
         while self.in_progress.jobs < self._most_in_progress and not self._stop.requested:
-            ticket = self.slots.next(self._open_lanes(now), now) if self.inputs.has_room else None
+            ticket = self.slots.next(self._open_lanes(), now) if self.inputs.has_room else None
             if ticket is None:
                 return
             delivery = None
@@ -113,7 +111,6 @@ class Engine:
                 return
             else:
                 self.in_progress.jobs += 1
-                self.holds.called(ticket.membership)
                 work = self.runner.run(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
 
@@ -126,8 +123,7 @@ class Engine:
         """Sleep until a call ends, a poll or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
-        moments = (self.slots.wake_at(now), self.holds.wake_at(self._source.waiting(), now))
-        wake_at = min((each for each in moments if each is not None), default=None)
+        wake_at = self.slots.wake_at(now)
         wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
@@ -154,7 +150,7 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     gate = open_gate(Pace(settings.rate.max_per_second), stop, clock)
     reads = open_reads(api, settings, stop, clock)
     quotas = quotas or AppliedQuotas()
-    slots = Slots(settings.slots, RunTimes(), follows=follows)
+    slots = Slots(settings.slots, RunTimes(), follows=follows, hold_seconds=settings.retry.cap_seconds)
     slots.set_known(per_membership=quotas.per_membership, per_account=quotas.per_account, now=clock.monotonic())
     runner = JobRunner(
         source=source,
@@ -166,7 +162,6 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
         poller=Poller(reads=reads, recorder=recorder, slots=slots, stop=stop),
         inputs=Inputs(reads, settings, clock=clock, stop=stop),
         in_progress=InProgress(stop),
-        holds=Holds(first_seconds=settings.retry.cap_seconds, most_seconds=settings.slots.max_poll_seconds),
         max_attempts=settings.retry.max_attempts,
         retry=retry,
         resubmit_unknown=resubmit_unknown,

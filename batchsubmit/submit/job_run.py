@@ -4,9 +4,8 @@ When a call may begin is decided in `engine`, how one is made in `submitter`.
 """
 
 import asyncio
-import math
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -18,7 +17,7 @@ from batchsubmit.core.source import Delivery, Ending, Source
 from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.ledger.base import Taken
 from batchsubmit.log import get_logger
-from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
+from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket, other_quota_words
 from batchsubmit.submit.inputs import Inputs
 from batchsubmit.submit.lookup import Lookup, Undecided
 from batchsubmit.submit.poller import Poller
@@ -30,62 +29,6 @@ _MANY_OF_ONE_KIND = 20
 _FEW_OF_SEVERAL = 5
 """So many denials and nothing accepted: it is not about the row. Jobs of one membership and model may well be denied
 alone, so of those more are tried: behind them others may stand."""
-
-
-@dataclass(slots=True)
-class _Hold:
-    words: str
-    wait_seconds: float
-    until: float
-
-
-class Holds:
-    """Lanes that a quota other than that of slots holds. Each is tried by one call at a time, ever more rarely."""
-
-    def __init__(self, *, first_seconds: float, most_seconds: float) -> None:
-        self._first = first_seconds
-        self._most = max(most_seconds, first_seconds)
-        self._holds: dict[str, _Hold] = {}
-
-    @property
-    def words(self) -> dict[str, str]:
-        """The quota by membership, by its name and value."""
-        return {membership: hold.words for membership, hold in self._holds.items()}
-
-    def may_call(self, membership: str, now: float) -> bool:
-        """Whether a lane is not held, or it is time to try it."""
-        return membership not in self._holds or now >= self._holds[membership].until
-
-    def wake_at(self, lanes: Collection[str], now: float) -> float | None:
-        """When the next of these lanes is to be tried, for which it is not time yet."""
-        moments = (hold.until for name, hold in self._holds.items() if name in lanes)
-        return min((each for each in moments if now < each < math.inf), default=None)
-
-    def called(self, membership: str) -> None:
-        """A call begins in a lane: if it is held, no other follows until the outcome."""
-        if membership in self._holds:
-            self._holds[membership].until = math.inf
-
-    def refused(self, membership: str, refusal: OtherQuotaExceeded, now: float) -> None:
-        """A call was refused: hold its lane, if the answer is not that of a call from before the hold."""
-        hold = self._holds.get(membership)
-        if hold is None or hold.until == math.inf:
-            wait = self._first if hold is None else min(2 * hold.wait_seconds, self._most)
-            self._holds[membership] = _Hold(other_quota_words(refusal), wait, now + wait)
-            words = {"membership": membership, "quota": other_quota_words(refusal), "next_try_seconds": wait}
-            get_logger().warning("lane.held", **words)
-
-    def passed(self, membership: str) -> None:
-        """A call was not refused for such a quota: if it was a try, the lane goes on."""
-        hold = self._holds.get(membership)
-        if hold is not None and hold.until == math.inf:
-            del self._holds[membership]
-
-
-def other_quota_words(refusal: OtherQuotaExceeded) -> str:
-    """A quota by its own name and value."""
-    value = "" if refusal.quota_value is None else f" of {refusal.quota_value:g}"
-    return f"{refusal.quota_name!r}{value}"
 
 
 class Denials:
@@ -131,7 +74,6 @@ class JobRunner:
     poller: Poller
     inputs: Inputs
     in_progress: InProgress
-    holds: Holds
     max_attempts: int
     retry: Retry | None
     resubmit_unknown: bool
@@ -188,10 +130,6 @@ class JobRunner:
     def _end_call(self, job: Job, ticket: Ticket, brought: Submission | Action | Taken) -> None:
         """Give the leave to call back, by what the call brought, if one was made."""
         now = self.recorder.clock.monotonic()
-        if isinstance(brought, OtherQuotaExceeded):
-            self.holds.refused(job.membership, brought, now)
-        else:
-            self.holds.passed(job.membership)
         if isinstance(brought, Accepted):
             kind = JobClass(job.trained_model, job.instance_type)
             running = RunningJob(arn=brought.arn, key=job.key, kind=kind, began_at=now, seen_at=now)
@@ -199,6 +137,10 @@ class JobRunner:
         elif isinstance(brought, QuotaExceeded):
             self.slots.refused(ticket, brought, now)
             self._log_held_by_others()
+        elif isinstance(brought, OtherQuotaExceeded):
+            if wait := self.slots.held(ticket, brought, now):
+                words = {"membership": job.membership, "quota": other_quota_words(brought), "next_try_seconds": wait}
+                get_logger().warning("lane.held", **words)
         else:
             self.slots.ended(ticket)
 
@@ -327,4 +269,5 @@ class JobRunner:
                 await self.stop.pause(held.retry_after_seconds)
             if isinstance(held, Taken):
                 self.in_progress.undecided[key] = f"claimed by {held.by}"
-        self.in_progress.unblock(state.membership)
+        self.in_progress.blocked -= Counter({state.membership: 1})  # a count of 0 is dropped
+        self.in_progress.changed.set()

@@ -321,7 +321,7 @@ async def test_a_held_lane_touches_no_other_and_spends_no_attempts() -> None:
     assert world.stop.reason is StopReason.HELD
     assert "'Data access budget' of 0" in world.stop.message
     assert OTHER_MEMBERSHIP in world.stop.message
-    assert engine.holds.words == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
+    assert engine.slots.other_quotas == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
     assert len([name for name in world.starts if name.startswith("other")]) == 1
     assert sorted(world.names) == names(rows(20))
 
