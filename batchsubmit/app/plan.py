@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region, warnings_of_rows
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import Input, inputs_of, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
@@ -28,7 +27,7 @@ from batchsubmit.forecast import NOTHING_KNOWN, Finish, RunHistory, SlotCounts, 
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
-from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, ledger_places, overwriting
+from batchsubmit.manifest.progress import ManifestProgress
 from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
@@ -255,7 +254,7 @@ class _Planner:
             progress=progress,
             running={membership: len(jobs) for membership, jobs in running.items()} if is_known else None,
             readiness=self._readiness(seen, estimate["finish"]) if seen else None,
-            warnings=self._warnings(seen.places if seen else set()),
+            warnings=warnings_of_rows(self.inventory, progress, self.book, seen.places if seen else frozenset()),
             models=sum((Counter({each.trained_model: each.jobs}) for each in work), Counter[str]()),
             types=self._types(work),
             repeated=repeated,
@@ -311,10 +310,3 @@ class _Planner:
         through_at = self.now + timedelta(seconds=finish.seconds) if finish else None
         words = warnings_of(seen.readiness.found, seen.wanted, now=self.now, through_at=through_at)
         return replace(seen.readiness, warnings=(*seen.readiness.warnings, *words))
-
-    def _warnings(self, listed: set[ResultPlace]) -> tuple[Problem, ...]:
-        """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
-        inventory, places = self.inventory, ledger_places(self.inventory.index, self.book)
-        find = partial(overwriting, inventory.index, self.progress)
-        elsewhere = find(listed - places, "is already listed by the service")
-        return (*inventory.warnings, *find(places, IN_THE_LEDGER), *elsewhere)

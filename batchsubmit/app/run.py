@@ -6,9 +6,11 @@
 import os
 import secrets
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from structlog.contextvars import bind_contextvars
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings, changed
-from batchsubmit.core.jobs import RunEnded, RunStarted
+from batchsubmit.core.jobs import ResultPlace, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, Retry, decide, end_words, has_failed, is_good_end
 from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
@@ -178,10 +180,8 @@ class Run:
         self._record = RunRecord(self.ledger, self.stop)
 
     def find_warnings(self) -> None:
-        """Warn of rows, also of those whose results would overwrite another job's; may read the manifest again."""
-        index = self.inventory.index
-        places = ledger_places(index, self.ledger.state)
-        self.warnings = (*self.inventory.warnings, *overwriting(index, self._rows, places, IN_THE_LEDGER))
+        """Warn of rows; may read the manifest again."""
+        self.warnings = warnings_of_rows(self.inventory, self._rows, self.ledger.state)
 
     @property
     def has_work(self) -> bool:
@@ -302,6 +302,19 @@ class Run:
         )
         await self._record.end(summary.exit_status, after.as_dict(), engine.slots.quotas() if engine else {})
         return summary
+
+
+def warnings_of_rows(
+    inventory: CheckedManifest,
+    rows: ManifestProgress,
+    known: LedgerState,
+    listed: AbstractSet[ResultPlace] = frozenset(),
+) -> tuple[Problem, ...]:
+    """Warn of rows, also of those whose results would overwrite a job's, of the ledger or `listed` by the service."""
+    places = ledger_places(inventory.index, known)
+    find = partial(overwriting, inventory.index, rows)
+    elsewhere = find(listed - places, "is already listed by the service")
+    return (*inventory.warnings, *find(places, IN_THE_LEDGER), *elsewhere)
 
 
 def dated(retry: Retry, known: LedgerState, now: str) -> Retry:
