@@ -28,9 +28,6 @@ from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 from batchsubmit.submit.submitter import Submitter
 
-_LEAST_READS_PER_SECOND = 2.0
-"""However often reads are throttled: polls and lookups are few, and slots idle while they wait."""
-
 
 class Engine:
     """One run over one source; `gate` is that of its Start calls."""
@@ -178,5 +175,5 @@ def open_gate(pace: Pace, stop: Stop, clock: Clock) -> RateGate:
 
 def open_reads(api: JobsApi, settings: Settings, stop: Stop, clock: Clock) -> Reads:
     """Read the service at its own rate until asked to stop: that is asked between the pages of a list, too."""
-    pace = Pace(settings.rate.reads_per_second, least_per_second=_LEAST_READS_PER_SECOND)
-    return Reads(api, settings.retry, gate=open_gate(pace, stop, clock), sleep=stop.pause)
+    gate = open_gate(Pace(settings.rate.reads_per_second), stop, clock)
+    return Reads(api, settings.retry, gate=gate, sleep=stop.pause)
