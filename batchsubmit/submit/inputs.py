@@ -1,24 +1,24 @@
 """Whether what jobs read is ready: their trained models ACTIVE, their ML input channels there for long enough.
 
 `check_inputs` looks once, for `plan --online`. `Inputs` lets jobs wait for what is still being created
-(`submit.wait_for_inputs`): it looks when the first job of an input is taken, and keeps its jobs aside meanwhile, while
-their lanes go on with others; a message goes back to its queue instead. What the service does not show (another
-member's model, a read that is not allowed) is left to the Start call.
+(`submit.wait_for_inputs`): it looks before the first call for an input, and keeps its jobs aside meanwhile, while their
+lanes go on with others; a message goes back to its queue instead. What the service does not show (another member's
+model, a read that is not allowed) is left to the Start call.
 """
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 
 from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, inputs_of
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Forbidden, InvalidRequest, Job, NotSent, Result, Uncertain
-from batchsubmit.core.source import Delivery, Ending
+from batchsubmit.core.source import Delivery
 from batchsubmit.errors import StoppedError
 from batchsubmit.log import get_logger
 from batchsubmit.submit.stopping import InProgress, Stop
@@ -37,22 +37,22 @@ _BELIEVED_SECONDS = 600.0
 """For so long an input that was ready is not looked at again; a worker lives longer than that."""
 
 _MOST_KNOWN = 10_000
-_MOST_FIRST_LOOKS = 8
 _MOST_POLLED = 200
 _MOST_ASIDE = 200_000
 """Bounds on what is kept. Where one is reached, no job is taken until an input is there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Known:
     """What was seen of an input (None: the service does not tell), and until when that is believed."""
 
-    resource: Resource | None
-    until: float
+    resource: Resource | None = None
+    until: float = -math.inf
+    look: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-
-_Waiting = dict[Input, list[Callable[[], None]]]
-"""The inputs that are looked at, and for each the jobs that wait for that: what puts them back into their lanes."""
+    def is_one_of(self, statuses: frozenset[str]) -> bool:
+        """Whether it was seen in one of these statuses."""
+        return self.resource is not None and self.resource.status in statuses
 
 
 class Inputs:
@@ -66,88 +66,71 @@ class Inputs:
         self._clock = clock
         self._stop = stop
         self._known: dict[Input, _Known] = {}
-        self._first_looks: _Waiting = {}
-        self._aside: _Waiting = {}
+        self._aside: dict[Input, list[Callable[[], None]]] = {}
         self.unfinished: dict[str, str] = {}
         """The status of the inputs that jobs still waited for when the run was stopped."""
 
     @property
     def has_room(self) -> bool:
         """Whether one more job may turn out to wait."""
-        return (
-            len(self._first_looks) < _MOST_FIRST_LOOKS
-            and len(self._aside) < _MOST_POLLED
-            and sum(map(len, self._aside.values())) < _MOST_ASIDE
-        )
+        return len(self._aside) < _MOST_POLLED and sum(map(len, self._aside.values())) < _MOST_ASIDE
 
     def refusal(self, job: Job) -> InvalidRequest | None:
         """Say why a job can never run, where that is known of an input of its."""
         for each in inputs_of(job.request):
-            resource = self._known[each].resource if each in self._known else None
-            if resource is not None and resource.status in _UNUSABLE:
-                words = f"{each} is {resource.status}: {resource.message}"
+            known = self._known.get(each)
+            if known and known.resource and known.is_one_of(_UNUSABLE):
+                words = f"{each} is {known.resource.status}: {known.resource.message}"
                 return InvalidRequest("InputUnusable", words.rstrip(": "))
         return None
 
-    def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> bool:
-        """Keep a job that has to wait, and see to it that it is taken again in time; False where it need not wait."""
+    async def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> bool:
+        """Put a job aside until the input that it waits for is there; False where it need not wait.
+
+        What is not known is looked at, once for all jobs that name it.
+        """
         for wanted in inputs_of(delivery.job.request) if self._are_waited_for else ():
-            known = self._known.get(wanted)
-            if known is None or known.until <= self._clock.monotonic():
-                waiting, look = self._first_looks, self._look
-                release: Callable[[], None] = partial(delivery.ended, Ending.RELEASED)
-            elif self._being_created(wanted) is None:
-                continue
-            elif put_back := delivery.put_aside():
-                waiting, look, release = self._aside, self._poll, put_back
-            else:
+            known = self._known.setdefault(wanted, _Known())
+            async with known.look:
+                if known.until <= self._clock.monotonic() and wanted not in self._aside:
+                    await self._look(wanted, known)
+            if known.is_one_of(CREATING_STATUSES):
+                if put_back := delivery.put_aside():
+                    self._aside.setdefault(wanted, []).append(put_back)
+                    if len(self._aside[wanted]) == 1:
+                        tasks.create_task(self._wait_for(wanted, known, doing), name=f"wait for {wanted}")
                 return True
-            waiting.setdefault(wanted, []).append(release)
-            if len(waiting[wanted]) == 1:
-                tasks.create_task(self._release_after(look, wanted, waiting, doing), name=f"look at {wanted}")
-            return True
         return False
 
-    async def _release_after(
-        self, look: Callable[[Input], Awaitable[None]], wanted: Input, waiting: _Waiting, doing: InProgress
-    ) -> None:
-        with doing.looking_up():
-            await look(wanted)
-            for release in reversed(waiting.pop(wanted)):
-                release()
-
-    async def _poll(self, wanted: Input) -> None:
-        """Look at an input at growing intervals until it is no longer being created."""
+    async def _wait_for(self, wanted: Input, known: _Known, doing: InProgress) -> None:
+        """Look at an input at growing intervals until it is no longer being created, and put its jobs back."""
         pause = self._least_pause
-        while (resource := self._being_created(wanted)) is not None:
-            await self._stop.pause(pause)
-            if self._stop.requested:
-                self.unfinished[str(wanted)] = resource.status
-                return
-            pause = min(pause * 2, self._most_pause)
-            await self._look(wanted)
+        with doing.looking_up():
+            while known.resource is not None and known.is_one_of(CREATING_STATUSES):
+                await self._stop.pause(pause)
+                if self._stop.requested:
+                    self.unfinished[str(wanted)] = known.resource.status
+                    break
+                pause = min(pause * 2, self._most_pause)
+                await self._look(wanted, known)
+            for put_back in reversed(self._aside.pop(wanted)):
+                put_back()
 
-    def _being_created(self, wanted: Input) -> Resource | None:
-        resource = self._known[wanted].resource if wanted in self._known else None
-        return resource if resource is not None and resource.status in CREATING_STATUSES else None
-
-    async def _look(self, wanted: Input) -> None:
+    async def _look(self, wanted: Input, known: _Known) -> None:
         """Learn where an input stands. A look that fails for a while does not end a wait."""
-        before = self._known.get(wanted)
+        before = known.resource
         try:
-            resource: Resource | None = await self._reads.input(wanted)
+            known.resource = await self._reads.input(wanted)
         except ReadError as exc:
-            resource = None if exc.is_forbidden or exc.is_not_found else self._being_created(wanted)
+            if exc.is_forbidden or exc.is_not_found or not known.is_one_of(CREATING_STATUSES):
+                known.resource = None
             get_logger().info("input.unseen", input=str(wanted), reason=str(exc))
-        if resource is not None and resource.status != "ACTIVE" and (before is None or before.resource != resource):
-            get_logger().warning("input.not_ready", input=str(wanted), status=resource.status)
+        if known.resource is not None and known.resource.status != "ACTIVE" and known.resource != before:
+            get_logger().warning("input.not_ready", input=str(wanted), status=known.resource.status)
         now = self._clock.monotonic()
-        if len(self._known) >= _MOST_KNOWN:
-            self._known = {
-                each: known for each, known in self._known.items() if known.until > now or each in self._aside
-            }
-        is_good = resource is None or resource.status not in CREATING_STATUSES | _UNUSABLE
-        self._known[wanted] = _Known(resource, now + (_BELIEVED_SECONDS if is_good else self._most_pause))
+        known.until = now + (self._most_pause if known.is_one_of(CREATING_STATUSES | _UNUSABLE) else _BELIEVED_SECONDS)
+        if len(self._known) > _MOST_KNOWN:
+            self._known = {each: its for each, its in self._known.items() if its.until > now or each in self._aside}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
