@@ -14,8 +14,7 @@ from structlog.contextvars import bind_contextvars
 from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.ui import live_pages
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.client import open_cleanrooms
-from batchsubmit.cleanrooms.quotas import read_quotas
+from batchsubmit.cleanrooms.client import open_cleanrooms, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import JobRejected
