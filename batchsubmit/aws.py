@@ -174,20 +174,14 @@ def strip_environment() -> None:
             os.environ[name] = checked_text(value, name)
 
 
-class Departure:
-    """Whether a byte of this task's call left, since `watch_departure`: what fails before is certainly not accepted."""
-
-    has_left = False
+_departure: ContextVar[asyncio.Event | None] = ContextVar("departure", default=None)
 
 
-_departure: ContextVar[Departure | None] = ContextVar("departure", default=None)
-
-
-def watch_departure() -> Departure:
-    """Tell of the one call that this task makes next whether it left this machine."""
-    call = Departure()
-    _departure.set(call)
-    return call
+def watch_departure() -> asyncio.Event:
+    """Tell whether a byte of this task's next call has left: what fails before that is certainly not accepted."""
+    has_left = asyncio.Event()
+    _departure.set(has_left)
+    return has_left
 
 
 @asynccontextmanager
@@ -319,8 +313,8 @@ def _session_class(timeouts: Timeouts) -> type[Any]:
     from aiohttp import ClientTimeout, TraceConfig  # noqa: PLC0415
 
     async def note_departure(*_: object) -> None:
-        if call := _departure.get():
-            call.has_left = True
+        if has_left := _departure.get():
+            has_left.set()
 
     tracing = TraceConfig()
     tracing.on_request_headers_sent.append(note_departure)

@@ -164,7 +164,6 @@ class Run:
     options: SubmitOptions
     settings: Settings
     region: str
-    path: Location
     ledger: Ledger
     stop: Stop
     manifest: ManifestFile
@@ -278,7 +277,7 @@ class Run:
             run=self._record.id,
             batch=self.options.batch,
             manifest=self.options.manifest,
-            ledger=str(self.path),
+            ledger=str(self.options.place),
             counts=after,
             submitted=after.submitted - before.submitted,
             submitted_before=before.submitted,

@@ -15,8 +15,7 @@ from pathlib import Path
 from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import JobSummary, is_running
-from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.quotas import read_quotas
+from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, read_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
@@ -56,8 +55,9 @@ async def submit(
             try:
                 await approve(run)
             except (NotAgreedError, UsageError):
-                if isinstance(run.path, Path) and run.path.is_file() and not run.path.stat().st_size:
-                    run.path.unlink()  # nothing is left of a run that does not begin
+                path = run.options.place
+                if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
+                    path.unlink()  # nothing is left of a run that does not begin
                 raise
             return await execute(run, display=display)
 
@@ -95,7 +95,6 @@ async def open_run(
             options=options,
             settings=settings,
             region=region,
-            path=path,
             ledger=ledger,
             stop=stop,
             manifest=manifest,
@@ -168,7 +167,7 @@ async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], displa
             follows=follows,
         )
         # A table would have to be read as a whole each time.
-        pace = pace_in(Tail(run.path)) if isinstance(run.path, Path) else lambda: (0.0, "")
+        pace = pace_in(Tail(options.place)) if isinstance(options.place, Path) else lambda: (0.0, "")
         for key in (run.inventory.index if only is None else only) if follows else ():
             engine.poller.follow(key)
         unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]

@@ -294,7 +294,7 @@ class Canceller:
                 self.asked.append(state)
             case Forbidden() | Denied():
                 words = forbidden_words("CancelTrainedModelInferenceJob", result)
-                self._stop.request(StopReason.of_read(result), words)
+                self._stop.request(StopReason.of(result), words)
             case NotSent():
                 self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
             case None | Throttled():
@@ -338,7 +338,7 @@ class Canceller:
             try:
                 waiting = [state for state in left if not await self._record_end(state, recorder)]
             except ReadError as exc:
-                self._stop.request(StopReason.of_read(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
+                self._stop.request(StopReason.of(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
                 return
             pause = self._slots.min_poll_seconds if len(waiting) < len(left) else pause * 2
             left = waiting

@@ -209,8 +209,9 @@ class JobRunner:
         denials = self.denials
         if denials.is_everything:
             said = forbidden_words("StartTrainedModelInferenceJob", denials.kept[-1][1])
-            count = f"all of {len(denials.kept)} jobs were denied and none was accepted"
-            self.stop.request(StopReason.DENIED, f"{count}; none is recorded as rejected. {said}")
+            count = len(denials.kept)
+            words = f"all of {count} jobs were denied and none was accepted; none is recorded as rejected. {said}"
+            self.stop.request(StopReason.DENIED, words)
         if not self.stop.requested:
             await self._reject_denied()
         for delivery, _ in denials.take():

@@ -55,10 +55,9 @@ class Poller:
         except ReadError as exc:
             if self._slots.follows:
                 words = f"the jobs cannot be followed to their end: {exc}"
-                self._stop.request(StopReason.of_read(exc.outcome), words)
+                self._stop.request(StopReason.of(exc.outcome), words)
             get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
             self._slots.could_not_poll(poll, clock.monotonic(), permanently=exc.is_forbidden)
-            seen()
             return
         # An earlier run of this ledger may have started some of those that are taken for others' jobs.
         others = self._slots.others(poll, seen_jobs)
@@ -103,8 +102,8 @@ class Poller:
         if reasons:  # another poll may have recorded ends during those reads
             running = await self._running({arn: state.job for arn, state in running.items()})
         for arn, state in running.items():
-            details, message = reasons.get(arn, (None, ""))
-            self._recorder.note(self._recorder.finished(state, seen[arn].status, seen[arn].ended_at, details, message))
+            end = self._recorder.finished(state, seen[arn].status, seen[arn].ended_at, reasons.get(arn))
+            self._recorder.note(end)
 
     async def _running(self, keys: Mapping[str, str]) -> dict[str, JobState]:
         """Give the jobs, by ARN, whose end the ledger does not have; `keys` are theirs, by ARN."""
@@ -124,12 +123,12 @@ class Poller:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
         return {each.arn for at, each in all_ended if since is None or at >= since - _OVERLAP}
 
-    async def _reason(self, state: JobState) -> tuple[JobDetails | None, str]:
+    async def _reason(self, state: JobState) -> JobDetails:
         """Ask for the service's words about a job that ended badly; else say why there are none."""
         try:
-            return await self._reads.details(state.membership, state.arn), ""
+            return await self._reads.details(state.membership, state.arn)
         except ReadError as exc:
-            return None, f"no reason known: {exc}"
+            return JobDetails(arn=state.arn, status="", message=f"no reason known: {exc}", tags={}, request={})
 
 
 def _seen(job: JobSummary | JobDetails, now: datetime) -> SeenJob:

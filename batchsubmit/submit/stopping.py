@@ -15,7 +15,7 @@ from datetime import datetime, time, timedelta
 from enum import StrEnum
 
 from batchsubmit.clock import Clock
-from batchsubmit.core.jobs import Denied, Forbidden, Result
+from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause, Result
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.log import get_logger
 
@@ -38,11 +38,12 @@ class StopReason(StrEnum):
     QUEUE = "queue"
 
     @classmethod
-    def of_read(cls, outcome: Result) -> "StopReason":
-        """Why a run stops that may not, or cannot, ask the service what it must know."""
+    def of(cls, outcome: Result) -> "StopReason":
+        """Why a run stops that may not, or cannot, call the service."""
         if isinstance(outcome, Denied):
             return cls.DENIED
-        return cls.CREDENTIALS if isinstance(outcome, Forbidden) else cls.UNREACHABLE
+        is_caller = isinstance(outcome, Forbidden) and outcome.cause is RefusalCause.CALLER
+        return cls.CREDENTIALS if is_caller else cls.UNREACHABLE
 
 
 class Stop:

@@ -26,8 +26,6 @@ Submission: TypeAlias = (
 RELEASED where the run is stopping, or others have the job now: nothing was sent.
 """
 
-_REASONS = {jobs.RefusalCause.CALLER: StopReason.CREDENTIALS, jobs.RefusalCause.WRONG_ENDPOINT: StopReason.UNREACHABLE}
-
 
 class Submitter:
     """Makes the attempts of a job and writes down what came of each."""
@@ -54,9 +52,9 @@ class Submitter:
             case jobs.InvalidRequest() | jobs.Conflicted():
                 return await self.fail(job, result)
             case jobs.Forbidden():
-                self._stop.request(_REASONS[result.cause], forbidden_words("StartTrainedModelInferenceJob", result))
+                self._stop.request(StopReason.of(result), forbidden_words("StartTrainedModelInferenceJob", result))
             case jobs.NotSent():
-                self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
+                self._stop.request(StopReason.of(result), f"nothing could be sent: {result.message}")
             case jobs.Throttled():
                 pass
             case _:
