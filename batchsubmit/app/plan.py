@@ -159,6 +159,12 @@ class _Seen:
     readiness: Readiness
     wanted: Counter[Input]
 
+    def readiness_by(self, finish: Finish | None, now: datetime) -> Readiness:
+        """Whether what the jobs need is ready, and is there until they are done."""
+        through_at = now + timedelta(seconds=finish.seconds) if finish else None
+        words = warnings_of(self.readiness.found, self.wanted, now=now, through_at=through_at)
+        return replace(self.readiness, warnings=(*self.readiness.warnings, *words))
+
 
 @dataclass
 class _Planner:
@@ -253,7 +259,7 @@ class _Planner:
             invalid=self.inventory.invalid_count,
             progress=progress,
             running={membership: len(jobs) for membership, jobs in running.items()} if is_known else None,
-            readiness=self._readiness(seen, estimate["finish"]) if seen else None,
+            readiness=seen.readiness_by(estimate["finish"], self.now) if seen else None,
             warnings=warnings_of_rows(self.inventory, progress, self.book, seen.places if seen else frozenset()),
             models=sum((Counter({each.trained_model: each.jobs}) for each in work), Counter[str]()),
             types=self._types(work),
@@ -304,9 +310,3 @@ class _Planner:
                 hours[name] = hours.get(name, 0.0) + count * instances.get((model, name), 1.0) * mean / 3600
         usd = {name: hours[name] * prices[name] for name in hours.keys() & prices.keys()}
         return tuple(InstanceWork(name, count, hours.get(name), usd.get(name)) for name, count in jobs.most_common())
-
-    def _readiness(self, seen: _Seen, finish: Finish | None) -> Readiness:
-        """Whether what the jobs need is ready, and is there until they are done."""
-        through_at = self.now + timedelta(seconds=finish.seconds) if finish else None
-        words = warnings_of(seen.readiness.found, seen.wanted, now=self.now, through_at=through_at)
-        return replace(seen.readiness, warnings=(*seen.readiness.warnings, *words))

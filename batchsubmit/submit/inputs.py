@@ -44,15 +44,12 @@ _MOST_ASIDE = 200_000
 
 @dataclass(slots=True)
 class _Known:
-    """What was seen of an input (None: the service does not tell), and until when that is believed."""
+    """Where an input was seen to stand (empty: the service does not tell), and until when that is believed."""
 
-    resource: Resource | None = None
+    status: str = ""
+    message: str = ""
     until: float = -math.inf
     look: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def is_one_of(self, statuses: frozenset[str]) -> bool:
-        """Whether it was seen in one of these statuses."""
-        return self.resource is not None and self.resource.status in statuses
 
 
 class Inputs:
@@ -79,8 +76,8 @@ class Inputs:
         """Say why a job can never run, where that is known of an input of its."""
         for each in inputs_of(job.request):
             known = self._known.get(each)
-            if known and known.resource and known.is_one_of(_UNUSABLE):
-                words = f"{each} is {known.resource.status}: {known.resource.message}"
+            if known and known.status in _UNUSABLE:
+                words = f"{each} is {known.status}: {known.message}"
                 return InvalidRequest("InputUnusable", words.rstrip(": "))
         return None
 
@@ -94,7 +91,7 @@ class Inputs:
             async with known.look:
                 if known.until <= self._clock.monotonic() and wanted not in self._aside:
                     await self._look(wanted, known)
-            if known.is_one_of(CREATING_STATUSES):
+            if known.status in CREATING_STATUSES:
                 if put_back := delivery.put_aside():
                     self._aside.setdefault(wanted, []).append(put_back)
                     if len(self._aside[wanted]) == 1:
@@ -106,10 +103,10 @@ class Inputs:
         """Look at an input at growing intervals until it is no longer being created, and put its jobs back."""
         pause = self._least_pause
         with doing.looking_up():
-            while known.resource is not None and known.is_one_of(CREATING_STATUSES):
+            while known.status in CREATING_STATUSES:
                 await self._stop.pause(pause)
                 if self._stop.requested:
-                    self.unfinished[str(wanted)] = known.resource.status
+                    self.unfinished[str(wanted)] = known.status
                     break
                 pause = min(pause * 2, self._most_pause)
                 await self._look(wanted, known)
@@ -118,17 +115,19 @@ class Inputs:
 
     async def _look(self, wanted: Input, known: _Known) -> None:
         """Learn where an input stands. A look that fails for a while does not end a wait."""
-        before = known.resource
+        status = message = ""
         try:
-            known.resource = await self._reads.input(wanted)
+            resource = await self._reads.input(wanted)
+            status, message = resource.status, resource.message
         except ReadError as exc:
-            if exc.is_forbidden or exc.is_not_found or not known.is_one_of(CREATING_STATUSES):
-                known.resource = None
+            if known.status in CREATING_STATUSES and not (exc.is_forbidden or exc.is_not_found):
+                status, message = known.status, known.message
             get_logger().info("input.unseen", input=str(wanted), reason=str(exc))
-        if known.resource is not None and known.resource.status != "ACTIVE" and known.resource != before:
-            get_logger().warning("input.not_ready", input=str(wanted), status=known.resource.status)
-        now = self._clock.monotonic()
-        known.until = now + (self._most_pause if known.is_one_of(CREATING_STATUSES | _UNUSABLE) else _BELIEVED_SECONDS)
+        if status not in {"", "ACTIVE", known.status}:
+            get_logger().warning("input.not_ready", input=str(wanted), status=status)
+        now, is_bad = self._clock.monotonic(), status in CREATING_STATUSES | _UNUSABLE
+        known.status, known.message = status, message
+        known.until = now + (self._most_pause if is_bad else _BELIEVED_SECONDS)
         if len(self._known) > _MOST_KNOWN:
             self._known = {each: its for each, its in self._known.items() if its.until > now or each in self._aside}
 

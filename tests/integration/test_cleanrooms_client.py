@@ -268,7 +268,7 @@ async def test_no_call_leaves_later_than_a_call_may_take(monkeypatch: pytest.Mon
 
     hasty = AwsSettings(connect_timeout_seconds=0.05, read_timeout_seconds=0.05)
     async with wire(lambda _: None) as (url, requests), client_of(url, monkeypatch, hasty) as client:
-        client._client.meta.events.register("before-sign.cleanroomsml", hang)
+        client.client.meta.events.register("before-sign.cleanroomsml", hang)
         assert await client.start(JOB) == NotSent("Timeout", "the call was given up after 0.1 s")
         assert requests == []
 
