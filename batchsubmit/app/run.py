@@ -175,12 +175,8 @@ class Run:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
         self.canaries = list(islice(self.inventory.index, self.options.canary))
-        self._rows, self.before = self._count()
+        self.rows, self.before = self._count()
         self._record = RunRecord(self.ledger, self.stop)
-
-    def find_warnings(self) -> None:
-        """Warn of rows; may read the manifest again."""
-        self.warnings = warnings_of_rows(self.inventory, self._rows, self.ledger.state)
 
     @property
     def has_work(self) -> bool:
@@ -198,13 +194,13 @@ class Run:
             sandbox=self.options.sandbox,
             to_do=before.pending + before.unknown,
             rows=self.inventory.row_count,
-            work=self._rows.work(self.inventory.index),
+            work=self.rows.work(self.inventory.index),
             per_membership=settings.slots.per_membership,
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
             retry=retry.before if retry else "",
             settings=changed(settings),
-            again=dict(self._rows.retried),
+            again=dict(self.rows.retried),
         )
         for event in self.inventory.invalid.values():
             if self.ledger.state.get(event.job) is None:

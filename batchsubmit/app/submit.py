@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region, warnings_of_rows
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import JobSummary, is_running
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, read_quotas
@@ -100,7 +100,7 @@ async def open_run(
             manifest=manifest,
             inventory=inventory,
         )
-        await asyncio.to_thread(run.find_warnings)
+        run.warnings = await asyncio.to_thread(warnings_of_rows, inventory, run.rows, ledger.state)
         yield run
 
 
