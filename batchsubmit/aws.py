@@ -26,6 +26,7 @@ from batchsubmit.config import checked_text
 from batchsubmit.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
+    import aiohttp
     from aiobotocore.session import AioSession
 
     from batchsubmit.config import AwsSettings
@@ -67,6 +68,9 @@ NO_CREDENTIALS = (
 
 _MOST_CREDENTIALS_SECONDS = 120.0
 """A credential program may ask a person; one that hangs must not hang us."""
+
+_MOST_ANSWER_BYTES = 32 * 1024 * 1024
+"""No answer that is read as a whole is nearly as long; S3 objects are read in chunks."""
 
 
 class Timeouts(NamedTuple):
@@ -307,10 +311,10 @@ def _check_url(url: str) -> None:
 def _session_class(timeouts: Timeouts) -> type[Any]:
     """Make a session for which a redirect is an answer: aiohttp follows one by sending the request, a job, again.
 
-    It also notes when a request leaves, and gives up an answer that takes too long.
+    It also notes when a request leaves, and gives up an answer that is too long, in bytes or in seconds.
     """
     from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415
-    from aiohttp import ClientTimeout, TraceConfig  # noqa: PLC0415
+    from aiohttp import ClientPayloadError, ClientTimeout, TraceConfig  # noqa: PLC0415
 
     async def note_departure(*_: object) -> None:
         if has_left := _departure.get():
@@ -322,6 +326,18 @@ def _session_class(timeouts: Timeouts) -> type[Any]:
     connect, silent, total = timeouts
     limits = ClientTimeout(total, sock_connect=connect, sock_read=silent)
 
+    async def read(response: "aiohttp.ClientResponse") -> bytes:
+        body = bytearray()
+        try:
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > _MOST_ANSWER_BYTES:
+                    raise ClientPayloadError(f"the answer is longer than {_MOST_ANSWER_BYTES:,} bytes")  # noqa: TRY301
+        except BaseException:
+            response.close()
+            raise
+        return bytes(body)
+
     class HttpSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
         async def _get_session(self, proxy_url: str | None) -> SimpleNamespace:
             session = await super()._get_session(proxy_url)
@@ -329,7 +345,9 @@ def _session_class(timeouts: Timeouts) -> type[Any]:
                 session.trace_configs.append(tracing)
 
             async def request(*args: Any, **more: Any) -> Any:  # noqa: ANN401 (aiohttp's)
-                return await session.request(*args, **more | {"allow_redirects": False, "timeout": limits})
+                response = await session.request(*args, **more | {"allow_redirects": False, "timeout": limits})
+                response.read = lambda: read(response)
+                return response
 
             return SimpleNamespace(request=request)
 
