@@ -162,6 +162,7 @@ async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], displa
             recorder=recorder,
             stop=run.stop,
             quotas=quotas,
+            gate=run.engine.gate if run.engine else None,
             retry=options.retry,
             resubmit_unknown=options.resubmit_unknown,
             follows=follows,

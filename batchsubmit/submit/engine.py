@@ -129,16 +129,18 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     recorder: Recorder,
     stop: Stop,
     quotas: AppliedQuotas | None = None,
+    gate: RateGate | None = None,
     retry: Retry | None = None,
     resubmit_unknown: bool = False,
     follows: bool = False,
 ) -> Engine:
-    """Build an engine for a source; `quotas` are those that Service Quotas gave, if it was asked.
+    """Build an engine for a source.
 
-    With `follows`, the engine goes on until the last job of ours has ended.
+    `quotas` are those that Service Quotas gave, if it was asked, and `gate` is that of the engine before it in the same
+    run. With `follows`, the engine goes on until the last job of ours has ended.
     """
     clock = recorder.clock
-    gate = open_gate(Pace(settings.rate.max_per_second), stop, clock)
+    gate = gate or open_gate(Pace(settings.rate.max_per_second), stop, clock)
     reads = open_reads(api, settings, stop, clock)
     quotas = quotas or AppliedQuotas()
     slots = Slots(settings.slots, RunTimes(), follows=follows, hold_seconds=settings.retry.cap_seconds)
