@@ -15,6 +15,7 @@ from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, OtherQu
 from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.source import Delivery, Ending, Source
 from batchsubmit.core.states import Action, JobState, Retry, decide
+from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Taken
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket, other_quota_words
@@ -235,7 +236,11 @@ class JobRunner:
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
-        finding = await self.lookup.resolve(key, request, tasks)
+        try:
+            finding = await self.lookup.resolve(key, request, tasks)
+        except StoppedError:
+            self.in_progress.undecided[key] = "the ledger cannot be written"
+            raise
         self.in_progress.undecided.pop(key, None)
         match finding:
             case Accepted():
@@ -257,6 +262,7 @@ class JobRunner:
         request: Mapping[str, Any] | None = None
         with self.stop.on_error(StopReason.MANIFEST):
             request = self.source.request_of(key)
+        held: Action | Taken = Taken("", 0.0)  # until the ledger says more
         with self.stop.on_error(StopReason.LEDGER):
             while True:
                 async with self._claimed(key) as held:
@@ -269,7 +275,8 @@ class JobRunner:
                 if isinstance(held, Action) or self.stop.requested:
                     break
                 await self.stop.pause(held.retry_after_seconds)
-            if isinstance(held, Taken):
-                self.in_progress.undecided[key] = f"claimed by {held.by}"
+        if isinstance(held, Taken):
+            why = f"claimed by {held.by}" if held.by else "the ledger cannot be relied on"
+            self.in_progress.undecided[key] = why
         self.in_progress.blocked -= Counter({state.membership: 1})  # a count of 0 is dropped
         self.in_progress.changed.set()

@@ -29,6 +29,7 @@ from batchsubmit.core.jobs import (
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
+from batchsubmit.ledger.base import Mine, Taken
 from batchsubmit.submit.engine import Engine
 from batchsubmit.submit.stopping import StopReason
 
@@ -324,6 +325,30 @@ async def test_a_held_lane_touches_no_other_and_spends_no_attempts() -> None:
     assert engine.slots.other_quotas == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
     assert len([name for name in world.starts if name.startswith("other")]) == 1
     assert sorted(world.names) == names(rows(20))
+
+
+async def test_a_job_that_a_ledger_which_fails_leaves_unknown_is_listed_with_the_reason() -> None:
+    """The answer was lost, and what the lookup found cannot be written; the next run cannot even claim it."""
+
+    class FailingLedger(MemoryLedger):
+        async def claim(self, key: str) -> Mine | Taken:
+            if self.state.undecided():
+                raise StoppedError("the table cannot be reached")
+            return await super().claim(key)
+
+        def put(self, event: Event) -> Any:  # noqa: ANN401 (an awaitable)
+            if isinstance(event, JobSubmitted):
+                raise StoppedError("No space left on device")
+            return super().put(event)
+
+    world = Runs()
+    world.ledger = FailingLedger()
+    world.troubles["job-0"] = [Disturbance(Uncertain("500"), took_effect=True)]
+    for words in ("the ledger cannot be written", "the ledger cannot be relied on"):
+        engine = await world.submit(rows(1))
+        assert world.stop.reason is StopReason.LEDGER
+        assert list(engine.in_progress.undecided.values()) == [words]
+    assert world.starts == ["job-0"]
 
 
 async def test_a_ledger_that_fails_stops_the_run_before_another_call() -> None:
