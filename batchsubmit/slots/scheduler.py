@@ -122,7 +122,8 @@ class Slots:
         Lanes with room come before those whose slots are only tried; then it goes by priority, by the fewest slots,
         and by the longest wait for a turn.
         """
-        self._waiting = {membership: self._lane(membership) for membership in waiting}
+        held = {membership for membership, hold in self._holds.items() if hold.until > now}
+        self._waiting = {membership: self._lane(membership) for membership in waiting if membership not in held}
         if self._account_opens_at() > now:
             return None
         ready = ((self._opens_at(lane), lane) for lane in self._waiting.values())
@@ -134,8 +135,7 @@ class Slots:
 
     def _opens_at(self, lane: _Lane) -> float:
         """When the next call may be made in a lane, if the account has room."""
-        hold = self._holds.get(lane.membership)
-        return max(lane.limit.opens_at(self._raise_at), hold.until if hold else -math.inf)
+        return lane.limit.opens_at(self._raise_at)
 
     def _account_opens_at(self) -> float:
         """When the next call may be made by a lane that has room."""
@@ -147,11 +147,14 @@ class Slots:
         leaves = [each.leave(self._raise_at, now) for each in limits]
         if is_beyond:
             self._raise_at = now + self._raise_interval
-        if lane.membership in self._holds:  # no other call follows until the outcome
-            self._holds[lane.membership].until = math.inf
         self._turns += 1
         lane.turn = self._turns
         return Ticket(lane.membership, *leaves)
+
+    def called(self, ticket: Ticket) -> None:
+        """A call begins in a lane: if it is held, no other follows until the outcome."""
+        if hold := self._holds.get(ticket.membership):
+            hold.until = math.inf
 
     def ended(self, ticket: Ticket) -> None:
         """A call ended; by itself that says nothing of the slots."""
@@ -266,6 +269,7 @@ class Slots:
         A try that is due already waits for something else than time.
         """
         moments = [at for at, _ in self._polls()]
+        moments += [hold.until for hold in self._holds.values() if hold.until > now]
         around = self._account_opens_at()
         tries = [around] if around > now else map(self._opens_at, self._waiting.values())
         moments += [at for at in tries if at > now]
@@ -349,7 +353,7 @@ class Slots:
     def full_lanes(self) -> int:
         """How many memberships have jobs that wait for a slot."""
         is_full = self._account_opens_at() > -math.inf
-        return sum(is_full or lane.limit.opens_at(self._raise_at) > -math.inf for lane in self._waiting.values())
+        return sum(is_full or self._opens_at(lane) > -math.inf for lane in self._waiting.values())
 
     @property
     def other_quotas(self) -> dict[str, str]:

@@ -102,6 +102,7 @@ class Engine:
                 self.slots.ended(ticket)
             else:
                 self.in_progress.jobs += 1
+                self.slots.called(ticket)
                 work = self.runner.run(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
 
