@@ -100,6 +100,11 @@ class Engine:
                 delivery = self._source.take(ticket.membership)
             if delivery is None:
                 self.slots.ended(ticket)
+            elif self.inputs.keep(delivery, tasks, self.in_progress):
+                # Others run before the next one is taken: very many may have to wait for their input.
+                self.slots.ended(ticket)
+                asyncio.get_running_loop().call_soon(self.in_progress.changed.set)
+                return
             else:
                 self.in_progress.jobs += 1
                 self.slots.called(ticket)

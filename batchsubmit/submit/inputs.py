@@ -1,24 +1,25 @@
 """Whether what jobs read is ready: their trained models ACTIVE, their ML input channels there for long enough.
 
 `check_inputs` looks once, for `plan --online`. `Inputs` lets jobs wait for what is still being created
-(`submit.wait_for_inputs`): it looks before the first call for an input, and keeps its jobs aside meanwhile, while their
-lanes go on with others; a message goes back to its queue instead. What the service does not show (another member's
-model, a read that is not allowed) is left to the Start call.
+(`submit.wait_for_inputs`): it looks when the first job of an input is taken, and keeps its jobs aside meanwhile, while
+their lanes go on with others; a message goes back to its queue instead. What the service does not show (another
+member's model, a read that is not allowed) is left to the Start call.
 """
 
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from batchsubmit.cleanrooms.api import CREATING_STATUSES, Input, Resource, inputs_of
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Forbidden, InvalidRequest, Job, NotSent, Result, Uncertain
-from batchsubmit.core.source import Delivery
+from batchsubmit.core.source import Delivery, Ending
 from batchsubmit.errors import StoppedError
 from batchsubmit.log import get_logger
 from batchsubmit.submit.stopping import InProgress, Stop
@@ -37,19 +38,23 @@ _BELIEVED_SECONDS = 600.0
 """For so long an input that was ready is not looked at again; a worker lives longer than that."""
 
 _MOST_KNOWN = 10_000
+_MOST_FIRST_LOOKS = 8
 _MOST_POLLED = 200
 _MOST_ASIDE = 200_000
 """Bounds on what is kept. Where one is reached, no job is taken until an input is there."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
     """Where an input was seen to stand (empty: the service does not tell), and until when that is believed."""
 
     status: str = ""
     message: str = ""
     until: float = -math.inf
-    look: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+_Waiting = dict[Input, list[Callable[[], None]]]
+"""The inputs that are looked at, and for each the jobs that wait for that: what puts them back into their lanes."""
 
 
 class Inputs:
@@ -63,14 +68,19 @@ class Inputs:
         self._clock = clock
         self._stop = stop
         self._known: dict[Input, _Known] = {}
-        self._aside: dict[Input, list[Callable[[], None]]] = {}
+        self._first_looks: _Waiting = {}
+        self._aside: _Waiting = {}
         self.unfinished: dict[str, str] = {}
         """The status of the inputs that jobs still waited for when the run was stopped."""
 
     @property
     def has_room(self) -> bool:
         """Whether one more job may turn out to wait."""
-        return len(self._aside) < _MOST_POLLED and sum(map(len, self._aside.values())) < _MOST_ASIDE
+        return (
+            len(self._first_looks) < _MOST_FIRST_LOOKS
+            and len(self._aside) < _MOST_POLLED
+            and sum(map(len, self._aside.values())) < _MOST_ASIDE
+        )
 
     def refusal(self, job: Job) -> InvalidRequest | None:
         """Say why a job can never run, where that is known of an input of its."""
@@ -81,41 +91,47 @@ class Inputs:
                 return InvalidRequest("InputUnusable", words.rstrip(": "))
         return None
 
-    async def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> bool:
-        """Put a job aside until the input that it waits for is there; False where it need not wait.
-
-        What is not known is looked at, once for all jobs that name it.
-        """
+    def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> bool:
+        """Keep a job that has to wait, and see to it that it is taken again in time; False where it need not wait."""
         for wanted in inputs_of(delivery.job.request) if self._are_waited_for else ():
-            known = self._known.setdefault(wanted, _Known())
-            async with known.look:
-                if known.until <= self._clock.monotonic() and wanted not in self._aside:
-                    await self._look(wanted, known)
-            if known.status in CREATING_STATUSES:
-                if put_back := delivery.put_aside():
-                    self._aside.setdefault(wanted, []).append(put_back)
-                    if len(self._aside[wanted]) == 1:
-                        tasks.create_task(self._wait_for(wanted, known, doing), name=f"wait for {wanted}")
+            known = self._known.get(wanted, _Known())
+            if known.until <= self._clock.monotonic() and wanted not in self._aside:
+                waiting, look = self._first_looks, self._look
+                release: Callable[[], None] = partial(delivery.ended, Ending.RELEASED)
+            elif known.status not in CREATING_STATUSES:
+                continue
+            elif put_back := delivery.put_aside():
+                waiting, look, release = self._aside, self._poll, put_back
+            else:
                 return True
+            waiting.setdefault(wanted, []).append(release)
+            if len(waiting[wanted]) == 1:
+                tasks.create_task(self._release_after(look, wanted, waiting, doing), name=f"look at {wanted}")
+            return True
         return False
 
-    async def _wait_for(self, wanted: Input, known: _Known, doing: InProgress) -> None:
-        """Look at an input at growing intervals until it is no longer being created, and put its jobs back."""
-        pause = self._least_pause
+    async def _release_after(
+        self, look: Callable[[Input], Awaitable[None]], wanted: Input, waiting: _Waiting, doing: InProgress
+    ) -> None:
         with doing.looking_up():
-            while known.status in CREATING_STATUSES:
-                await self._stop.pause(pause)
-                if self._stop.requested:
-                    self.unfinished[str(wanted)] = known.status
-                    break
-                pause = min(pause * 2, self._most_pause)
-                await self._look(wanted, known)
-            for put_back in reversed(self._aside.pop(wanted)):
-                put_back()
+            await look(wanted)
+            for release in reversed(waiting.pop(wanted)):
+                release()
 
-    async def _look(self, wanted: Input, known: _Known) -> None:
+    async def _poll(self, wanted: Input) -> None:
+        """Look at an input at growing intervals until it is no longer being created."""
+        pause = self._least_pause
+        while (status := self._known[wanted].status) in CREATING_STATUSES:
+            await self._stop.pause(pause)
+            if self._stop.requested:
+                self.unfinished[str(wanted)] = status
+                return
+            pause = min(pause * 2, self._most_pause)
+            await self._look(wanted)
+
+    async def _look(self, wanted: Input) -> None:
         """Learn where an input stands. A look that fails for a while does not end a wait."""
-        status = message = ""
+        known, status, message = self._known.get(wanted, _Known()), "", ""
         try:
             resource = await self._reads.input(wanted)
             status, message = resource.status, resource.message
@@ -126,10 +142,9 @@ class Inputs:
         if status not in {"", "ACTIVE", known.status}:
             get_logger().warning("input.not_ready", input=str(wanted), status=status)
         now, is_bad = self._clock.monotonic(), status in CREATING_STATUSES | _UNUSABLE
-        known.status, known.message = status, message
-        known.until = now + (self._most_pause if is_bad else _BELIEVED_SECONDS)
-        if len(self._known) > _MOST_KNOWN:
+        if len(self._known) >= _MOST_KNOWN:
             self._known = {each: its for each, its in self._known.items() if its.until > now or each in self._aside}
+        self._known[wanted] = _Known(status, message, now + (self._most_pause if is_bad else _BELIEVED_SECONDS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

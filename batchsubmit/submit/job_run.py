@@ -94,19 +94,18 @@ class JobRunner:
             delivery.ended(ending)
 
     async def _ending(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> Ending | None:
-        """Say how a job ended; None where its source deals with that, or it is kept for its input, or as denied.
+        """Say how a job ended; None where its source deals with that, or it is kept as denied.
 
         Raises StoppedError where the ledger can no longer be relied on.
         """
         job = delivery.job
         async with AsyncExitStack() as claim:
             with self.in_progress.job_in_progress():
-                is_kept = await self.inputs.keep(delivery, tasks, self.in_progress)
-                held = None if is_kept else await claim.enter_async_context(self._claimed(job.key))
+                held = await claim.enter_async_context(self._claimed(job.key))
                 brought = await self._submitted(job) if held is Action.SUBMIT else held
             self._end_call(job, ticket, brought)
             match brought:
-                case Ending() | None:
+                case Ending():
                     return brought
                 case Accepted():
                     return await self._accepted()
@@ -129,7 +128,7 @@ class JobRunner:
                 case _:
                     assert_never(brought)
 
-    def _end_call(self, job: Job, ticket: Ticket, brought: Submission | Action | Taken | None) -> None:
+    def _end_call(self, job: Job, ticket: Ticket, brought: Submission | Action | Taken) -> None:
         """Give the leave to call back, by what the call brought, if one was made."""
         now = self.recorder.clock.monotonic()
         if isinstance(brought, Accepted):

@@ -10,8 +10,10 @@ from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
+from virtual_time import VirtualClock, running_loop, virtually
 from world import LIST, QUICK, MemorySource, World, manifest_source
 
+from batchsubmit.cleanrooms.api import Input, Resource
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.core.jobs import (
     Absent,
@@ -135,6 +137,22 @@ async def test_a_full_membership_does_not_hold_up_another() -> None:
     last_free = max(world.starts.index(name) for name in names(free))
     assert sorted(world.names[:20]) == names(free)
     assert last_free < len(world.starts) - 3
+
+
+@virtually
+async def test_a_look_at_an_input_that_takes_its_time_holds_up_no_other_lane() -> None:
+    """The jobs that wait for it take no place among those in progress."""
+
+    class SlowLooks(MemoryCleanRooms):
+        async def input(self, wanted: Input) -> Resource | Result:
+            await asyncio.sleep(60 if "slow" in wanted.arn else 0)
+            return await super().input(wanted)
+
+    settings = {"submit": {"concurrency": 2, "wait_for_inputs": True}}
+    world = World(VirtualClock(running_loop()), api=SlowLooks, settings=settings)
+    slow = [job_named(f"slow-{number}", membership=OTHER_MEMBERSHIP, model="slow") for number in range(5)]
+    await world.run([*slow, *(job_named(f"ready-{number}") for number in range(5))])
+    assert [name.partition("-")[0] for name in world.starts] == ["ready"] * 5 + ["slow"] * 5
 
 
 async def test_a_job_that_can_never_work_fails_alone() -> None:

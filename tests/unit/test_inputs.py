@@ -58,10 +58,17 @@ class Bench(World):
         """Spoil the reads."""
         return Disturbance(self.spoiled) if self.spoiled else super().disturb(operation, name)
 
-    async def keep(self, tasks: asyncio.TaskGroup, *names: str, away: bool = False, model: str = "one") -> list[bool]:
+    def keep(self, tasks: asyncio.TaskGroup, *names: str, away: bool = False, model: str = "one") -> list[bool]:
         """Take jobs of these names; says of each whether it has to wait."""
         loans = [Loan(job_named(name, model=model), self.told, away=away) for name in names]
-        return list(await asyncio.gather(*(self.inputs.keep(each, tasks, self.doing) for each in loans)))
+        return [self.inputs.keep(each, tasks, self.doing) for each in loans]
+
+    async def know(self, *, looks: int = 2) -> None:
+        """Look at the model, then at the channel, which comes second."""
+        for _ in range(looks):
+            async with asyncio.TaskGroup() as tasks:
+                self.keep(tasks, "first")
+        self.told.clear()
 
     def looks(self) -> int:
         """How often the model was read."""
@@ -69,19 +76,24 @@ class Bench(World):
 
 
 async def test_what_is_ready_is_looked_at_once_however_many_jobs_name_it(clock: FakeClock) -> None:
-    """Jobs that come during the look wait for it, and then for nothing."""
+    """Jobs that come during the look wait for it, and are then taken in their order."""
     bench = Bench(clock)
     async with asyncio.TaskGroup() as tasks:
-        assert await bench.keep(tasks, "a", "b") == [False, False]
+        assert bench.keep(tasks, "a", "b") == [True, True]
+    assert bench.told == ["b released", "a released"]  # each goes to the head of its lane
+    await bench.know()
+    async with asyncio.TaskGroup() as tasks:
+        assert bench.keep(tasks, "a", "b") == [False, False]
     assert bench.looks() == 1
 
 
 async def test_what_is_being_created_is_looked_at_ever_more_rarely(clock: FakeClock) -> None:
     """From a second to a minute apart; the jobs go on in their order once it is there."""
     bench = Bench(clock, creating_seconds={MODEL: 3600.0})
+    await bench.know(looks=1)
     clock.slept.clear()
     async with asyncio.TaskGroup() as tasks:
-        assert await bench.keep(tasks, "a", "b") == [True, True]
+        assert bench.keep(tasks, "a", "b") == [True, True]
     assert clock.slept[:7] == [1, 2, 4, 8, 16, 32, 60]
     assert bench.told == ["b back", "a back"]
     assert 3600 <= clock.seconds < 3600 + 60
@@ -91,16 +103,18 @@ async def test_what_is_being_created_is_looked_at_ever_more_rarely(clock: FakeCl
 async def test_a_job_that_goes_away_by_itself_leaves_nothing_to_look_at(clock: FakeClock) -> None:
     """A message comes again, and the input is looked at then."""
     bench = Bench(clock, creating_seconds={MODEL: 3600.0})
+    await bench.know(looks=1)
     async with asyncio.TaskGroup() as tasks:
-        assert await bench.keep(tasks, "a", away=True) == [True]
+        assert bench.keep(tasks, "a", away=True) == [True]
     assert (bench.told, bench.looks(), bench.doing.is_anything) == ([], 1, False)
 
 
 async def test_a_look_that_fails_meanwhile_does_not_end_the_wait(clock: FakeClock) -> None:
     """The service is down for a minute: that says nothing of the model."""
     bench = Bench(clock, creating_seconds={MODEL: 600.0})
+    await bench.know(looks=1)
     async with asyncio.TaskGroup() as tasks:
-        await bench.keep(tasks, "a")
+        bench.keep(tasks, "a")
         await asyncio.sleep(0)
         bench.spoiled = Uncertain("500")
         while clock.seconds < 300:  # noqa: ASYNC110 (the clock moves as the other task sleeps)
@@ -114,8 +128,9 @@ async def test_a_look_that_fails_meanwhile_does_not_end_the_wait(clock: FakeCloc
 async def test_what_can_not_be_used_refuses_its_jobs_with_the_reason(clock: FakeClock) -> None:
     """They need not wait, and no call is made for them."""
     bench = Bench(clock, input_statuses={MODEL: "INACTIVE"})
+    await bench.know()
     async with asyncio.TaskGroup() as tasks:
-        assert await bench.keep(tasks, "a") == [False]
+        assert bench.keep(tasks, "a") == [False]
     refusal = bench.inputs.refusal(job_named("a"))
     assert refusal is not None
     assert (refusal.code, refusal.message) == ("InputUnusable", f"trained model {MODEL} is INACTIVE")
@@ -125,12 +140,24 @@ async def test_what_can_not_be_used_refuses_its_jobs_with_the_reason(clock: Fake
 async def test_a_stop_lets_the_jobs_go_and_says_what_they_waited_for(clock: FakeClock) -> None:
     """The wait ends at once."""
     bench = Bench(clock, creating_seconds={MODEL: 3600.0})
+    await bench.know(looks=1)
     async with asyncio.TaskGroup() as tasks:
-        await bench.keep(tasks, "a")
+        bench.keep(tasks, "a")
         bench.stop.request(StopReason.SIGNAL, "")
     assert bench.told == ["a back"]
     assert bench.inputs.unfinished == {f"trained model {MODEL}": "CREATE_PENDING"}
     assert clock.seconds < 120
+
+
+async def test_only_so_many_inputs_are_looked_at_for_the_first_time_at_once(clock: FakeClock) -> None:
+    """A manifest may have a model for each row: reads are needed for slots as well."""
+    bench = Bench(clock)
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(8):
+            assert bench.inputs.has_room
+            bench.keep(tasks, "a", model=f"model-{number}")
+        assert not bench.inputs.has_room
+    assert bench.inputs.has_room
 
 
 async def check(wanted: list[Input], *outcomes: Result, **settings: object) -> Readiness:
