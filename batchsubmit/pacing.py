@@ -37,21 +37,23 @@ _LEAST_PER_SECOND = 0.1
 class Pace:
     """The rate that is allowed now: halved when the service throttles, raised in steps as calls succeed.
 
+    It never falls below `least_per_second`: where calls are few, their number says nothing of what the service allows.
     A maximum of 0 is no limit; throttled calls then wait for their own retry only.
     """
 
-    def __init__(self, max_per_second: float) -> None:
+    def __init__(self, max_per_second: float, *, least_per_second: float = _LEAST_PER_SECOND) -> None:
         self.max_per_second = max_per_second
         self.per_second = max_per_second
         self.answered_at = -math.inf
         self.cut_at = -math.inf
+        self._least = min(least_per_second, max_per_second)
 
     def throttled(self, *, sent_at: float, now: float) -> bool:
         """Halve the rate, at most once a second; False where the call says nothing of the rate of now."""
         self.answered_at = now
         if not self.max_per_second or sent_at < self.cut_at + _BETWEEN_CUTS_SECONDS:
             return False
-        self.per_second = max(self.per_second / 2, min(_LEAST_PER_SECOND, self.max_per_second))
+        self.per_second = max(self.per_second / 2, self._least)
         self.cut_at = now
         return True
 

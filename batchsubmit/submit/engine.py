@@ -177,5 +177,6 @@ def open_gate(pace: Pace, stop: Stop, clock: Clock) -> RateGate:
 
 def open_reads(api: JobsApi, settings: Settings, stop: Stop, clock: Clock) -> Reads:
     """Read the service at its own rate until asked to stop: that is asked between the pages of a list, too."""
-    gate = open_gate(Pace(settings.rate.reads_per_second), stop, clock)
-    return Reads(api, settings.retry, gate=gate, sleep=stop.pause)
+    # However often they are throttled: polls and lookups are few, and slots idle while they wait.
+    pace = Pace(settings.rate.reads_per_second, least_per_second=2.0)
+    return Reads(api, settings.retry, gate=open_gate(pace, stop, clock), sleep=stop.pause)

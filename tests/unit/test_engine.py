@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from virtual_time import VirtualClock, running_loop, virtually
 from world import LIST, QUICK, MemorySource, World, manifest_source
 
 from batchsubmit.cleanrooms.api import Input, Resource
+from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.core.jobs import (
     Absent,
@@ -27,12 +29,13 @@ from batchsubmit.core.jobs import (
     OtherQuotaExceeded,
     QuotaExceeded,
     Result,
+    Throttled,
     Uncertain,
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Mine, Taken
-from batchsubmit.submit.engine import Engine
+from batchsubmit.submit.engine import Engine, open_reads
 from batchsubmit.submit.stopping import StopReason
 
 
@@ -252,6 +255,20 @@ def intent_of(request: Mapping[str, Any]) -> Intent:
         attempt=1,
         trained_model=request["trainedModelArn"],
     )
+
+
+@virtually
+async def test_reads_that_are_throttled_for_long_still_go_on_at_one_or_two_a_second() -> None:
+    """Slots idle while a poll waits."""
+    world = World(VirtualClock(running_loop()), settings={"rate": {"reads_per_second": 50}})
+    world.troubles[LIST] = Disturbance(Throttled("ThrottlingException", ""))
+    reads = open_reads(world.api, world.settings, world.stop, world.clock)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(100):
+            while True:
+                with suppress(ReadError):
+                    await reads.jobs(MEMBERSHIP)
+    assert world.calls[LIST] > 100
 
 
 async def test_a_stop_lets_no_new_call_begin_and_awaits_those_under_way() -> None:
