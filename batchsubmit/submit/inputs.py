@@ -28,6 +28,9 @@ from batchsubmit.text import counted, utc_words
 MOST_CHECKED = 1_000
 """Models and channels that `check_inputs` reads; a manifest with a channel a row has too many for a look."""
 
+_CHECKED_AT_ONCE = 8
+"""They share a few connections, and a read is given up that waits too long for one."""
+
 _UNUSABLE = frozenset(
     {"CREATE_FAILED", "INACTIVE", "DELETE_PENDING", "DELETE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"}
 )
@@ -169,7 +172,8 @@ async def check_inputs(reads: Reads, inputs: Iterable[Input], *, waits: bool = F
     Raises StoppedError where no call can succeed.
     """
     wanted = sorted(set(inputs))[:MOST_CHECKED]
-    answers = await asyncio.gather(*(_read(reads, each) for each in wanted))
+    turns = asyncio.Semaphore(_CHECKED_AT_ONCE)
+    answers = await asyncio.gather(*(_read(reads, each, turns) for each in wanted))
     problems, untold, warnings, found = [], [], [], {}
     for each, answer in zip(wanted, answers, strict=True):
         match answer:
@@ -189,11 +193,12 @@ async def check_inputs(reads: Reads, inputs: Iterable[Input], *, waits: bool = F
     )
 
 
-async def _read(reads: Reads, wanted: Input) -> Resource | Result:
-    try:
-        return await reads.input(wanted)
-    except ReadError as exc:
-        answer = exc.outcome
+async def _read(reads: Reads, wanted: Input, turns: asyncio.Semaphore) -> Resource | Result:
+    async with turns:
+        try:
+            return await reads.input(wanted)
+        except ReadError as exc:
+            answer = exc.outcome
     if isinstance(answer, NotSent | Forbidden):
         raise StoppedError(f"the service cannot be asked: {answer.code}: {answer.message}; nothing was sent")
     return answer
