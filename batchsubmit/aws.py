@@ -178,20 +178,14 @@ def strip_environment() -> None:
             os.environ[name] = checked_text(value, name)
 
 
-class Departure:
-    """Whether a byte of this task's call left, since `watch_departure`: what fails before is certainly not accepted."""
-
-    has_left = False
+_departure: ContextVar[asyncio.Event | None] = ContextVar("departure", default=None)
 
 
-_departure: ContextVar[Departure | None] = ContextVar("departure", default=None)
-
-
-def watch_departure() -> Departure:
-    """Tell of the one call that this task makes next whether it left this machine."""
-    call = Departure()
-    _departure.set(call)
-    return call
+def watch_departure() -> asyncio.Event:
+    """Tell whether a byte of this task's next call has left: what fails before that is certainly not accepted."""
+    has_left = asyncio.Event()
+    _departure.set(has_left)
+    return has_left
 
 
 @asynccontextmanager
@@ -219,8 +213,6 @@ async def open_client(
     session = session or get_session()
     config = AioConfig(
         retries={"total_max_attempts": attempts, "mode": "standard"},
-        connect_timeout=timeouts.connect_seconds,
-        read_timeout=timeouts.read_seconds,
         max_pool_connections=connections,
         # Requests are checked against the same model before; twice costs, and finds nothing more.
         parameter_validation=False,
@@ -326,8 +318,8 @@ def _session_class(timeouts: Timeouts) -> type[Any]:
     from aiohttp import ClientPayloadError, ClientTimeout, TraceConfig  # noqa: PLC0415
 
     async def note_departure(*_: object) -> None:
-        if call := _departure.get():
-            call.has_left = True
+        if has_left := _departure.get():
+            has_left.set()
 
     tracing = TraceConfig()
     tracing.on_request_headers_sent.append(note_departure)
@@ -354,8 +346,7 @@ def _session_class(timeouts: Timeouts) -> type[Any]:
                 session.trace_configs.append(tracing)
 
             async def request(*args: Any, **more: Any) -> Any:  # noqa: ANN401 (aiohttp's)
-                more |= {"allow_redirects": False, "timeout": limits}
-                response = await session.request(*args, **more)
+                response = await session.request(*args, **more | {"allow_redirects": False, "timeout": limits})
                 response.read = lambda: read(response)
                 return response
 

@@ -109,30 +109,24 @@ class RateGate:
         self._not_before = -math.inf
         self._bucket = _TokenBucket(pace, monotonic)
         self._turn = asyncio.Lock()
-        self._waiting: asyncio.Timeout | None = None
+        self._waiting: asyncio.Timeout  # of the one whose turn it is
 
     @property
     def is_awaited(self) -> bool:
         """Whether calls wait for the rate now."""
-        return self._waiting is not None
+        return self._turn.locked()
 
     async def admit(self) -> bool:
         """Wait for leave to make one call; False where the gate was closed meanwhile."""
         async with self._turn:
             if not self.is_closed:
-                await self._take()
+                with suppress(TimeoutError):  # the gate was closed
+                    async with asyncio.timeout(None) as self._waiting:
+                        while (wait := self._not_before - self.monotonic()) > 0:  # noqa: ASYNC110 (answers prolong it)
+                            await asyncio.sleep(wait)
+                        if self.pace.max_per_second:
+                            await self._bucket.acquire()  # type: ignore[no-untyped-call] # the library has no types
         return not self.is_closed
-
-    async def _take(self) -> None:
-        try:
-            with suppress(TimeoutError):  # the gate was closed
-                async with asyncio.timeout(None) as self._waiting:
-                    while (wait := self._not_before - self.monotonic()) > 0:  # noqa: ASYNC110 (answers prolong it)
-                        await asyncio.sleep(wait)
-                    if self.pace.max_per_second:
-                        await self._bucket.acquire()  # type: ignore[no-untyped-call] # the library has no types
-        finally:
-            self._waiting = None
 
     def answered(self, answer: object, *, sent_at: float) -> bool:
         """Learn from an answer: throttling slows the calls down, and says when the next may leave; True where it did.
@@ -150,7 +144,7 @@ class RateGate:
 
     def close(self) -> None:
         """Let nobody through any more, and wake those who wait."""
-        if self._waiting is not None and not self.is_closed:
+        if self._turn.locked() and not self.is_closed:
             self._waiting.reschedule(0)
         self.is_closed = True
 

@@ -1,5 +1,4 @@
 """Assembly: a module for each command that opens much; it puts together what the command needs.
 
-`run` keeps the account of a run, `shutdown` bounds how long a worker may take to end, and `after_run` writes and sends
-what follows a run.
+`run` keeps the account of a run, and `after_run` writes and sends what follows a run.
 """

@@ -4,21 +4,18 @@ No Start call is made and nothing is written; a run may have the ledger meanwhil
 """
 
 import asyncio
-import math
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region, warnings_of_rows
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import Input, inputs_of, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
-from batchsubmit.cleanrooms.reads import ReadError, Reads
+from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobClass, ResultPlace, Share
@@ -30,7 +27,7 @@ from batchsubmit.forecast import NOTHING_KNOWN, Finish, RunHistory, SlotCounts, 
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
-from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, ledger_places, overwriting
+from batchsubmit.manifest.progress import ManifestProgress
 from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of
@@ -140,75 +137,66 @@ async def plan(options: SubmitOptions, settings: Settings, *, history: tuple[Loc
     region = settings.aws.region if options.sandbox else resolve_region(settings.aws)
     async with open_checked_manifest(options.manifest, settings, region=region, terms=options.terms) as (_, inventory):
         options.refuse_problems(inventory)
-        region = region or inventory.region
-        return await _Planner(options, settings, inventory, region, history, online=online, raised=_RAISED).make()
+        planner = _Planner(options, settings, inventory, region or inventory.region, history)
+        await asyncio.to_thread(planner.read)
+        seen = await planner.look() if online else None
+        return await asyncio.to_thread(planner.make, seen, raised=_RAISED)
 
 
 async def plan_of(run: Run) -> Plan:
     """Say in short what a run that is about to begin would do. Its manifest is checked, and is not read again."""
-    return await _Planner(run.options, run.settings, run.inventory, run.region).make()
+    planner = _Planner(run.options, run.settings, run.inventory, run.region)
+    await asyncio.to_thread(planner.read)
+    return await asyncio.to_thread(planner.make)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the service shows: the jobs that run, where results are, the inputs, and the rows to do by input."""
+
+    running: _Running
+    places: set[ResultPlace]
+    readiness: Readiness
+    wanted: Counter[Input]
+
+    def readiness_by(self, finish: Finish | None, now: datetime) -> Readiness:
+        """Whether what the jobs need is ready, and is there until they are done."""
+        through_at = now + timedelta(seconds=finish.seconds) if finish else None
+        words = warnings_of(self.readiness.found, self.wanted, now=now, through_at=through_at)
+        return replace(self.readiness, warnings=(*self.readiness.warnings, *words))
 
 
 @dataclass
 class _Planner:
-    """A checked manifest and what is asked of it."""
+    """A checked manifest and, once they are read, what ledgers have: of its rows, and of how long jobs take."""
 
     options: SubmitOptions
     settings: Settings
     inventory: CheckedManifest
     region: str | None
     history: tuple[Location, ...] = ()
-    online: bool = False
-    raised: tuple[int, ...] = ()
+    now: datetime = field(default_factory=SystemClock().now)
+    own: RunHistory = field(init=False)
+    book: LedgerState = field(init=False)
+    times: RunTimes = field(default_factory=RunTimes)
 
-    async def make(self) -> Plan:
-        """Bring rows, ledgers, service and estimate together."""
-        now, index = SystemClock().now(), self.inventory.index
-        own, book, times = await asyncio.to_thread(self._histories)
-        progress = ManifestProgress.of(index, book, retry=self.options.retry)
-        work = await asyncio.to_thread(progress.work, index)
-        async with self._service() if self.online else nullcontext() as reads:
-            if reads:
-                running, listed = await self._listed(reads, progress, now)
-            else:
-                running, listed = own.running(now, times), set[ResultPlace]()
-            is_known = reads or times.ended() or not running
-            estimate = await asyncio.to_thread(self._estimate, own, work, running if is_known else {}, times)
-            readiness = await self._check(reads, progress, now, estimate["finish"]) if reads else None
-        repeated, repeats = await asyncio.to_thread(progress.repeated, index, book, batch=self.options.batch)
-        return Plan(
-            options=self.options,
-            made_at=now,
-            invalid=self.inventory.invalid_count,
-            progress=progress,
-            running={membership: len(jobs) for membership, jobs in running.items()} if is_known else None,
-            readiness=readiness,
-            warnings=await asyncio.to_thread(self._warnings, progress, book, listed),
-            models=sum((Counter({each.trained_model: each.jobs}) for each in work), Counter[str]()),
-            types=self._types(work, times),
-            repeated=repeated,
-            repeats=repeats,
-            **estimate,
-        )
-
-    def _histories(self) -> tuple[RunHistory, LedgerState, RunTimes]:
+    def read(self) -> None:
         """Read the ledger, and the run times that it and the ledgers of `--history` show."""
         options = self.options
-        own, book = self._read(self.options.place)
-        times = RunTimes()
+        self.own, self.book = self._read(options.place)
         for location in self.history:
             if isinstance(location, Path) and not location.exists():
                 raise UsageError(f"--history {location}: there is no such file")
-            if location != self.options.place:  # each job counts once
+            if location != options.place:  # each job counts once
                 other, _ = self._read(location)
-                times.update(other.times())
-                own.learned = {**other.learned, **own.learned}
-        times.update(own.times())
+                self.times.update(other.times())
+                self.own.learned = {**other.learned, **self.own.learned}
+        self.times.update(self.own.times())
         if options.job_minutes is not None:
-            times = assumed_times(options.job_minutes * 60)
+            self.times = assumed_times(options.job_minutes * 60)
         elif options.sandbox:  # whose jobs all take the same time
-            times = assumed_times(options.sandbox_job_seconds, doubt=0.0, spread=0.0)
-        return own, book, times
+            self.times = assumed_times(options.sandbox_job_seconds, doubt=0.0, spread=0.0)
+        self.progress = ManifestProgress.of(self.inventory.index, self.book, retry=options.retry)
 
     def _read(self, location: Location) -> tuple[RunHistory, LedgerState]:
         """Read one ledger, also while a run writes to it; a file that is not there is empty.
@@ -224,33 +212,74 @@ class _Planner:
         refuse_rehearsal_mix(book, location, sandbox=self.options.sandbox)
         return history, book
 
-    def _types(self, work: Mapping[Share, float], times: RunTimes) -> tuple[InstanceWork, ...]:
-        """What the jobs to do take of each instance type, the most used first."""
-        prices = self.settings.prices
-        hours: dict[str, float] = {}  # not a number where a job's time is unknown
-        for share, instances in work.items():
-            name, mean = share.instance_type, times.mean_seconds(JobClass(share.trained_model, share.instance_type))
-            seconds = share.jobs * instances * (math.nan if mean is None else mean)
-            hours[name] = hours.get(name, 0.0) + seconds / 3600
-        found = []
-        for name, to_do in sum((Counter({each.instance_type: each.jobs}) for each in work), Counter()).most_common():
-            known = None if math.isnan(hours[name]) else hours[name]
-            usd = None if known is None or name not in prices else known * prices[name]
-            found.append(InstanceWork(name, to_do, known, usd))
-        return tuple(found)
+    async def look(self) -> _Seen:
+        """Ask the service who runs, where results are, and whether what the jobs need is ready; a signal ends it."""
+        running, places = _Running(), set[ResultPlace]()
+        async with reading() as stop, open_cleanrooms(self.settings, region=require_region(self.region)) as api:
+            reads = open_reads(api, self.settings, stop, SystemClock())
+            for membership in self.progress.lanes:
+                try:
+                    listed = await reads.jobs(membership)
+                except ReadError as exc:
+                    words = f"the service does not tell what runs in membership {membership}: {exc}"
+                    raise StoppedError(words) from exc
+                running[membership] = []
+                for job in listed:
+                    if is_running(job.status):
+                        age = max((self.now - job.created_at).total_seconds(), 0.0)
+                        running[membership].append((JobClass(job.trained_model), age))
+                    if is_running(job.status) or is_good_end(job.status):
+                        places.add((membership, job.trained_model, job.name))
+            wanted = await asyncio.to_thread(self._wanted)
+            readiness = await check_inputs(reads, wanted, waits=self.settings.submit.wait_for_inputs)
+        return _Seen(running, places, readiness, wanted)
 
-    def _estimate(self, own: RunHistory, work: Iterable[Share], running: _Running, times: RunTimes) -> dict[str, Any]:
+    def _wanted(self) -> Counter[Input]:
+        """Count the rows to do by what they name, which the other rows name too; reads the whole manifest again."""
+        wanted = Counter[Input]()
+        index = self.inventory.index
+        to_do = {number for lane in self.progress.lanes.values() for number in lane.rows_to_do}
+        for number in range(len(index)):
+            if request := index.request(number):
+                for each in inputs_of(request):
+                    wanted[each] += number in to_do
+        return wanted
+
+    def make(self, seen: _Seen | None = None, *, raised: tuple[int, ...] = ()) -> Plan:
+        """Bring rows, ledgers, service and estimate together; `raised` are factors of other quotas to look at."""
+        index, progress = self.inventory.index, self.progress
+        running = seen.running if seen else self.own.running(self.now, self.times)
+        is_known = seen or self.times.ended() or not running
+        work = progress.work(index)
+        estimate = self._estimate(work, running if is_known else {}, raised)
+        repeated, repeats = progress.repeated(index, self.book, batch=self.options.batch)
+        return Plan(
+            options=self.options,
+            made_at=self.now,
+            invalid=self.inventory.invalid_count,
+            progress=progress,
+            running={membership: len(jobs) for membership, jobs in running.items()} if is_known else None,
+            readiness=seen.readiness_by(estimate["finish"], self.now) if seen else None,
+            warnings=warnings_of_rows(self.inventory, progress, self.book, seen.places if seen else frozenset()),
+            models=sum((Counter({each.trained_model: each.jobs}) for each in work), Counter[str]()),
+            types=self._types(work),
+            repeated=repeated,
+            repeats=repeats,
+            **estimate,
+        )
+
+    def _estimate(self, work: Iterable[Share], running: _Running, raised: Iterable[int]) -> dict[str, Any]:
         """When it is done, by which slots: members of a `Plan`."""
         limits, per_second = self.settings.slots, self.settings.rate.max_per_second
         waiting = {(each.membership, JobClass(each.trained_model, each.instance_type)): each.jobs for each in work}
         lanes = lanes_of(waiting, running)
-        quotas, assumed = own.slots(lanes, per_membership=limits.per_membership, per_account=limits.per_account)
-        finish = forecast(lanes.values(), quotas, times, per_second=per_second)
+        quotas, assumed = self.own.slots(lanes, per_membership=limits.per_membership, per_account=limits.per_account)
+        finish = forecast(lanes.values(), quotas, self.times, per_second=per_second)
         what_ifs = []
-        for factor in self.raised:
+        for factor in raised:
             more = SlotCounts(per_membership=quotas.per_membership * factor, per_account=quotas.per_account * factor)
             slots = min(len(lanes) * more.usable, more.per_account)
-            then = forecast(lanes.values(), more, times, per_second=per_second)
+            then = forecast(lanes.values(), more, self.times, per_second=per_second)
             if then and sum(waiting.values()) > slots:
                 what_ifs.append((more, slots, then))
         return {
@@ -258,67 +287,29 @@ class _Planner:
             "are_quotas_assumed": assumed,
             "slots": min(len(lanes) * quotas.usable, quotas.per_account),
             "finish": finish,
-            "basis": self._basis(times) if finish else NOTHING_KNOWN,
+            "basis": self._basis() if finish else NOTHING_KNOWN,
             "what_ifs": tuple(what_ifs),
         }
 
-    def _basis(self, times: RunTimes) -> str:
-        if self.options.job_minutes is not None:
-            return f"your word that a job takes about {self.options.job_minutes:g} minutes, within a sixth or so"
-        if self.options.sandbox:
-            return f"the sandbox's jobs take {self.options.sandbox_job_seconds:g} s each"
-        ended = times.ended()
+    def _basis(self) -> str:
+        options, ended = self.options, self.times.ended()
+        if options.job_minutes is not None:
+            return f"your word that a job takes about {options.job_minutes:g} minutes, within a sixth or so"
+        if options.sandbox:
+            return f"the sandbox's jobs take {options.sandbox_job_seconds:g} s each"
         jobs = counted(len(ended), "job that has", "jobs that have")
         return f"{jobs} ended, after {duration(sum(ended) / max(len(ended), 1))} on average"
 
-    @asynccontextmanager
-    async def _service(self) -> AsyncIterator[Reads]:
-        """Open the service; a signal ends the look."""
-        async with reading() as stop, open_cleanrooms(self.settings, region=require_region(self.region)) as api:
-            yield open_reads(api, self.settings, stop, SystemClock())
-
-    async def _check(self, reads: Reads, progress: ManifestProgress, now: datetime, finish: Finish | None) -> Readiness:
-        """See whether what the jobs need is ready, and is there until they are done."""
-        wanted = await asyncio.to_thread(self._wanted, progress)
-        readiness = await check_inputs(reads, wanted, waits=self.settings.submit.wait_for_inputs)
-        through_at = now + timedelta(seconds=finish.seconds) if finish else None
-        words = warnings_of(readiness.found, wanted, now=now, through_at=through_at)
-        return replace(readiness, warnings=(*readiness.warnings, *words))
-
-    async def _listed(
-        self, reads: Reads, progress: ManifestProgress, now: datetime
-    ) -> tuple[_Running, set[ResultPlace]]:
-        """List who runs on the service, with their ages, and where results are."""
-        running: _Running = {}
-        places: set[ResultPlace] = set()
-        for membership in progress.lanes:
-            try:
-                listed = await reads.jobs(membership)
-            except ReadError as exc:
-                raise StoppedError(f"the service does not tell what runs in membership {membership}: {exc}") from exc
-            running[membership] = []
-            for job in listed:
-                if is_running(job.status):
-                    age = max((now - job.created_at).total_seconds(), 0.0)
-                    running[membership].append((JobClass(job.trained_model), age))
-                if is_running(job.status) or is_good_end(job.status):
-                    places.add((membership, job.trained_model, job.name))
-        return running, places
-
-    def _wanted(self, progress: ManifestProgress) -> Counter[Input]:
-        """Count the rows to do by what they name, which the other rows name too; reads the whole manifest again."""
-        wanted = Counter[Input]()
-        index = self.inventory.index
-        to_do = {number for lane in progress.lanes.values() for number in lane.rows_to_do}
-        for number in range(len(index)):
-            if request := index.request(number):
-                for each in inputs_of(request):
-                    wanted[each] += number in to_do
-        return wanted
-
-    def _warnings(self, progress: ManifestProgress, book: LedgerState, listed: set[ResultPlace]) -> tuple[Problem, ...]:
-        """Say of which jobs, in the ledger or listed by the service, the rows would overwrite the results."""
-        inventory, places = self.inventory, ledger_places(self.inventory.index, book)
-        find = partial(overwriting, inventory.index, progress)
-        elsewhere = find(listed - places, "is already listed by the service")
-        return (*inventory.warnings, *find(places, IN_THE_LEDGER), *elsewhere)
+    def _types(self, work: Mapping[Share, float]) -> tuple[InstanceWork, ...]:
+        """What the jobs to do take of each instance type, the most used first."""
+        jobs, hours, prices = Counter[str](), dict[str, float](), self.settings.prices
+        for share, instances in work.items():
+            name, mean = (
+                share.instance_type,
+                self.times.mean_seconds(JobClass(share.trained_model, share.instance_type)),
+            )
+            jobs[name] += share.jobs
+            if mean is not None:
+                hours[name] = hours.get(name, 0.0) + share.jobs * instances * mean / 3600
+        usd = {name: hours[name] * prices[name] for name in hours.keys() & prices.keys()}
+        return tuple(InstanceWork(name, count, hours.get(name), usd.get(name)) for name, count in jobs.most_common())

@@ -6,9 +6,11 @@
 import os
 import secrets
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from structlog.contextvars import bind_contextvars
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings, changed
-from batchsubmit.core.jobs import RunEnded, RunStarted
+from batchsubmit.core.jobs import ResultPlace, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, Retry, decide, end_words, has_failed, is_good_end
 from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
@@ -34,7 +36,7 @@ from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, 
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.stopping import NO_LIMIT, FailureLimit, Stop, StopReason, parse_deadline
+from batchsubmit.submit.stopping import FailureLimit, Stop, StopReason, parse_deadline
 from batchsubmit.text import counted
 
 
@@ -61,7 +63,7 @@ class SubmitOptions:
     retry: Retry | None = None
     known_only: bool = False
     resubmit_unknown: bool = False
-    failure_limit: FailureLimit = NO_LIMIT
+    failure_limit: FailureLimit | None = None
     deadline: datetime | None = None
 
     @property
@@ -99,7 +101,7 @@ def submit_options(settings: Settings, now: datetime, **given: Any) -> SubmitOpt
         "retry": Retry() if given.pop("retry_failed", False) else None,
         "ledger": parse_location(ledger) if ledger and "ledger" not in given else None,
         "wait": chosen.wait,
-        "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else NO_LIMIT,
+        "failure_limit": FailureLimit.parse(chosen.max_failures) if chosen.max_failures is not None else None,
         "deadline": parse_deadline(chosen.deadline, local) if chosen.deadline is not None else None,
     }
     return SubmitOptions(**by_settings | given)
@@ -162,7 +164,6 @@ class Run:
     options: SubmitOptions
     settings: Settings
     region: str
-    path: Location
     ledger: Ledger
     stop: Stop
     manifest: ManifestFile
@@ -174,14 +175,8 @@ class Run:
         """Count the rows as the ledger has them now."""
         self.tally = RunCounts(self._judge_failures)
         self.canaries = list(islice(self.inventory.index, self.options.canary))
-        self._rows, self.before = self._count()
+        self.rows, self.before = self._count()
         self._record = RunRecord(self.ledger, self.stop)
-
-    def find_warnings(self) -> None:
-        """Warn of rows, also of those whose results would overwrite another job's; may read the manifest again."""
-        index = self.inventory.index
-        places = ledger_places(index, self.ledger.state)
-        self.warnings = (*self.inventory.warnings, *overwriting(index, self._rows, places, IN_THE_LEDGER))
 
     @property
     def has_work(self) -> bool:
@@ -199,13 +194,13 @@ class Run:
             sandbox=self.options.sandbox,
             to_do=before.pending + before.unknown,
             rows=self.inventory.row_count,
-            work=tuple(self._rows.work(self.inventory.index)),
+            work=tuple(self.rows.work(self.inventory.index)),
             per_membership=settings.slots.per_membership,
             per_account=settings.slots.per_account,
             per_second=settings.rate.max_per_second,
             retry=retry.before if retry else "",
             settings=changed(settings),
-            again=dict(self._rows.retried),
+            again=dict(self.rows.retried),
         )
         for event in self.inventory.invalid.values():
             if self.ledger.state.get(event.job) is None:
@@ -236,7 +231,8 @@ class Run:
     def _judge_failures(self, tally: RunCounts) -> None:
         ended = tally.succeeded + tally.failed + tally.cancelled  # some of them may be jobs of earlier runs
         failed, decided = tally.rejected + tally.failed, tally.rejected + max(tally.submitted, ended)
-        if self.options.failure_limit.is_exceeded(failed=failed, decided=decided):
+        limit = self.options.failure_limit
+        if limit and limit.is_exceeded(failed=failed, decided=decided):
             words = f"{failed:,} of {counted(decided, 'decided job')} failed, more than --max-failures allows"
             self.stop.request(StopReason.FAILURES, words)
 
@@ -277,7 +273,7 @@ class Run:
             run=self._record.id,
             batch=self.options.batch,
             manifest=self.options.manifest,
-            ledger=str(self.path),
+            ledger=str(self.options.place),
             counts=after,
             submitted=after.submitted - before.submitted,
             submitted_before=before.submitted,
@@ -293,7 +289,7 @@ class Run:
             stop_reason=str(self.stop.reason or ""),
             stop_message=self.stop.message,
             warnings=self.warnings,
-            held=engine.holds.words if engine else {},
+            held=engine.slots.other_quotas if engine else {},
             held_by_others=engine.slots.held_by_others() if engine else {},
             waits_for=engine.inputs.unfinished if engine else {},
             refused_by=engine.slots.refused_by if engine else {},
@@ -301,6 +297,19 @@ class Run:
         )
         await self._record.end(summary.exit_status, after.as_dict(), engine.slots.quotas() if engine else {})
         return summary
+
+
+def warnings_of_rows(
+    inventory: CheckedManifest,
+    rows: ManifestProgress,
+    known: LedgerState,
+    listed: AbstractSet[ResultPlace] = frozenset(),
+) -> tuple[Problem, ...]:
+    """Warn of rows, also of those whose results would overwrite a job's, of the ledger or `listed` by the service."""
+    places = ledger_places(inventory.index, known)
+    find = partial(overwriting, inventory.index, rows)
+    elsewhere = find(listed - places, "is already listed by the service")
+    return (*inventory.warnings, *find(places, IN_THE_LEDGER), *elsewhere)
 
 
 def dated(retry: Retry, known: LedgerState, now: str) -> Retry:

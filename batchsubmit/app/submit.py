@@ -12,11 +12,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region, warnings_of_rows
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import JobSummary, is_running
-from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
-from batchsubmit.cleanrooms.quotas import read_quotas
+from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, read_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
@@ -56,8 +55,9 @@ async def submit(
             try:
                 await approve(run)
             except (NotAgreedError, UsageError):
-                if isinstance(run.path, Path) and run.path.is_file() and not run.path.stat().st_size:
-                    run.path.unlink()  # nothing is left of a run that does not begin
+                path = run.options.place
+                if isinstance(path, Path) and path.is_file() and not path.stat().st_size:
+                    path.unlink()  # nothing is left of a run that does not begin
                 raise
             return await execute(run, display=display)
 
@@ -95,13 +95,12 @@ async def open_run(
             options=options,
             settings=settings,
             region=region,
-            path=path,
             ledger=ledger,
             stop=stop,
             manifest=manifest,
             inventory=inventory,
         )
-        await asyncio.to_thread(run.find_warnings)
+        run.warnings = await asyncio.to_thread(warnings_of_rows, inventory, run.rows, ledger.state)
         yield run
 
 
@@ -169,7 +168,7 @@ async def _send(run: Run, api: CleanRooms, observers: Sequence[Observer], displa
             follows=follows,
         )
         # A table would have to be read as a whole each time.
-        pace = pace_in(Tail(run.path)) if isinstance(run.path, Path) else lambda: (0.0, "")
+        pace = pace_in(Tail(options.place)) if isinstance(options.place, Path) else lambda: (0.0, "")
         for key in (run.inventory.index if only is None else only) if follows else ():
             engine.poller.follow(key)
         unknown = [state for state in run.ledger.state.undecided() if only is None or state.job in only]
@@ -183,7 +182,7 @@ def _progress(run: Run, engine: Engine) -> RunProgress:
     """Read the state of the run for a display, and what keeps jobs from being sent."""
     slots, ours = engine.slots, engine.slots.ours()
     # Who follows jobs sees them run, more than AWS's defaults allow where the quota was raised.
-    running = sum(ours.values()) if engine.poller.follows else within_quotas(ours, slots.quotas())
+    running = sum(ours.values()) if slots.follows else within_quotas(ours, slots.quotas())
     why = []
     if looked_up := engine.in_progress.looked_up:
         why.append(f"looking up {counted(looked_up, 'job')}, up to {duration(run.settings.lookup.settle_seconds)}")
@@ -192,7 +191,7 @@ def _progress(run: Run, engine: Engine) -> RunProgress:
         why.append(f"waiting for a slot in {counted(full, 'membership')}")
     if others := slots.held_by_others():
         why.append(f"the quota looks used by others: {', '.join(others.values())}")
-    for quota, count in Counter(engine.holds.words.values()).items():
+    for quota, count in Counter(engine.slots.other_quotas.values()).items():
         why.append(f"held by the quota {quota} in {counted(count, 'membership')}")
     return RunProgress(
         counts=run.counts_now(running=running, in_progress=engine.in_progress.jobs),

@@ -12,11 +12,9 @@ from typing import Any
 from structlog.contextvars import bind_contextvars
 
 from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
-from batchsubmit.app.shutdown import ShutdownGrace
 from batchsubmit.app.ui import live_pages
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.client import open_cleanrooms
-from batchsubmit.cleanrooms.quotas import read_quotas
+from batchsubmit.cleanrooms.client import open_cleanrooms, read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.ledger_state import ACCOUNT, Counts
@@ -36,7 +34,7 @@ from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
+from batchsubmit.submit.stopping import ShutdownGrace, Stop, StopReason, stop_on_signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +104,7 @@ async def work(
         await record.begin(batch=batch, manifest=url, manifest_sha256="", settings=changed(settings))
         quotas = await read_quotas(settings.aws, region=region) if settings.slots.service_quotas else None
         async with _make_source(settings, region, queue, recorder, stop).receiving() as source:
-            engine = build_engine(
-                source, settings=settings, api=api, recorder=recorder, stop=stop, quotas=quotas, is_endless=True
-            )
+            engine = build_engine(source, settings=settings, api=api, recorder=recorder, stop=stop, quotas=quotas)
             status.parts = source, engine
             async with grace.for_calls(lambda: engine.in_progress.jobs):
                 with display(status.progress, pace.read):
@@ -122,7 +118,7 @@ async def work(
             seconds=record.seconds(),
             queue_counts=asdict(queue.counters),
             held_by_others=engine.slots.held_by_others(),
-            held=engine.holds.words,
+            held=engine.slots.other_quotas,
             is_cut_short=bool(grace.cut_short),
             stop_reason=str(stop.reason or ""),
             stop_message=stop.message + grace.cut_short,

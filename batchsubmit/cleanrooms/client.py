@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from ssl import SSLError
@@ -16,6 +17,7 @@ import aiohttp
 from aiobotocore.session import AioSession
 from botocore import exceptions as aws
 
+from batchsubmit.advice import QUOTA_SERVICE
 from batchsubmit.aws import (
     NO_CREDENTIALS,
     THROTTLING_CODES,
@@ -26,15 +28,17 @@ from batchsubmit.aws import (
     watch_departure,
 )
 from batchsubmit.cleanrooms import responses
-from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, Resource
-from batchsubmit.config import Settings
+from batchsubmit.cleanrooms.api import AppliedQuotas, Input, JobDetails, JobPage, Resource
+from batchsubmit.config import AwsSettings, Settings
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Result, Uncertain
+from batchsubmit.log import get_logger
 
 _Answer = TypeVar("_Answer")
 
 _NOT_SENT = (aws.ConnectTimeoutError, aws.ProxyConnectionError, aws.SSLError)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CleanRooms:
     """`JobsApi` on the real service, or on whatever the endpoint names.
 
@@ -42,29 +46,22 @@ class CleanRooms:
     trickles. On a shared ledger others may have the job by then.
     """
 
-    def __init__(
-        self,
-        client: Any,  # noqa: ANN401 (aiobotocore makes clients at run time)
-        *,
-        tag_jobs: bool,
-        call_seconds: float | None = None,
-    ) -> None:
-        self._client = client
-        self._call_seconds = call_seconds
-        self._tag_jobs = tag_jobs
+    client: Any  # aiobotocore makes clients at run time
+    tag_jobs: bool
+    call_seconds: float
 
     @property
     def endpoint_url(self) -> str:
         """Where the calls go."""
-        return str(self._client.meta.endpoint_url)
+        return str(self.client.meta.endpoint_url)
 
     async def start(self, job: Job) -> Result:
         """Make one call and say what it brought."""
         request = dict(job.request)
-        if self._tag_jobs:
+        if self.tag_jobs:
             request["tags"] = {**request.get("tags", {}), KEY_TAG: job.tag}
         return await self._call(
-            self._client.start_trained_model_inference_job, request, partial(responses.read_start, job)
+            self.client.start_trained_model_inference_job, request, partial(responses.read_start, job)
         )
 
     async def list_page(
@@ -77,25 +74,25 @@ class CleanRooms:
             "trainedModelArn": trained_model,
             "nextToken": token,
         }
-        return await self._call(self._client.list_trained_model_inference_jobs, request, responses.read_page)
+        return await self._call(self.client.list_trained_model_inference_jobs, request, responses.read_page)
 
     async def get(self, membership: str, arn: str) -> JobDetails | Result:
         """Read all about one job, or what came instead."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
-        return await self._call(self._client.get_trained_model_inference_job, request, responses.read_details)
+        return await self._call(self.client.get_trained_model_inference_job, request, responses.read_details)
 
     async def cancel(self, membership: str, arn: str) -> Result:
         """Ask for one job's end."""
         request = {"membershipIdentifier": membership, "trainedModelInferenceJobArn": arn}
-        return await self._call(self._client.cancel_trained_model_inference_job, request, lambda _: Accepted(arn))
+        return await self._call(self.client.cancel_trained_model_inference_job, request, lambda _: Accepted(arn))
 
     async def input(self, wanted: Input) -> Resource | Result:
         """Read a trained model or an ML input channel, or what came instead."""
         request = {"membershipIdentifier": wanted.membership, "versionIdentifier": wanted.version or None}
         if wanted.kind == "channel":
-            operation, member = self._client.get_ml_input_channel, "mlInputChannelArn"
+            operation, member = self.client.get_ml_input_channel, "mlInputChannelArn"
         else:
-            operation, member = self._client.get_trained_model, "trainedModelArn"
+            operation, member = self.client.get_trained_model, "trainedModelArn"
         return await self._call(
             operation, {**request, member: wanted.arn}, partial(responses.read_resource, wanted.arn)
         )
@@ -105,15 +102,15 @@ class CleanRooms:
     ) -> _Answer | Result:
         """Make one call, within its time, and read its answer; trouble of any kind is an outcome."""
         given = {name: value for name, value in request.items() if value is not None}
-        limit = asyncio.timeout(self._call_seconds)
-        call = watch_departure()
+        limit = asyncio.timeout(self.call_seconds)
+        has_left = watch_departure()
         try:
             async with limit:
                 answer = await operation(**given)
             return read(answer)
         except Exception as exc:  # noqa: BLE001 (whatever it is, a call that left may have been accepted)
-            late = TimeoutError(f"the call was given up after {self._call_seconds or 0:g} s")
-            return outcome_of(late if limit.expired() else exc, has_left=call.has_left)
+            late = TimeoutError(f"the call was given up after {self.call_seconds:g} s")
+            return outcome_of(late if limit.expired() else exc, has_left=has_left.is_set())
 
 
 def outcome_of(exc: Exception, *, has_left: bool) -> Result:
@@ -178,7 +175,7 @@ async def open_cleanrooms(
         session=session,
         endpoint_url=sandbox_url,
     ) as client:
-        yield CleanRooms(client, tag_jobs=settings.submit.tag_jobs, call_seconds=settings.aws.call_seconds)
+        yield CleanRooms(client=client, tag_jobs=settings.submit.tag_jobs, call_seconds=settings.aws.call_seconds)
 
 
 def _sandbox_session() -> AioSession:
@@ -193,3 +190,24 @@ def _sandbox_session() -> AioSession:
     session = AioSession(session_vars=dict(nowhere))
     session.set_credentials("sandbox", "sandbox")
     return session
+
+
+async def read_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
+    """Read the quotas for a run from Service Quotas: an optional head start on what refusals would teach.
+
+    What cannot be read is logged, and then learned as usual.
+    """
+    try:
+        quotas = await ask_quotas(settings, region=region)
+    except Exception as exc:  # noqa: BLE001 (whatever it is, the quotas are learned as usual)
+        get_logger().warning("slots.service_quotas_unread", reason=str(exc))
+        return AppliedQuotas()
+    get_logger().info("slots.service_quotas", per_membership=quotas.per_membership, per_account=quotas.per_account)
+    return quotas
+
+
+async def ask_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
+    """Ask Service Quotas, with one call for each hundred quotas of the service. Raises whatever goes wrong."""
+    async with open_client("service-quotas", region=region, timeouts=Timeouts.of(settings), attempts=3) as client:
+        pages = client.get_paginator("list_service_quotas").paginate(ServiceCode=QUOTA_SERVICE)
+        return responses.read_quotas([quota async for page in pages for quota in page.get("Quotas", ())])

@@ -278,7 +278,7 @@ class Canceller:
                     self.asked.append(state)
                 case Forbidden() | Denied():
                     words = str(ReadError("CancelTrainedModelInferenceJob", result))
-                    self._stop.request(StopReason.of_read(result), words)
+                    self._stop.request(StopReason.of(result), words)
                 case NotSent():
                     self._stop.request(StopReason.UNREACHABLE, f"nothing could be sent: {result.message}")
                 case None | Throttled():
@@ -318,7 +318,7 @@ class Canceller:
             try:
                 left = [state for state in left if not await self._record_end(state, recorder)]
             except ReadError as exc:
-                self._stop.request(StopReason.of_read(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
+                self._stop.request(StopReason.of(exc.outcome), f"the jobs cannot be followed to their end: {exc}")
                 return
             if left:
                 await self._stop.pause(self._poll_seconds)

@@ -19,8 +19,7 @@ from batchsubmit.app.run import SubmitOptions, refuse_rehearsal_mix, require_reg
 from batchsubmit.app.worker import advice_on_queue
 from batchsubmit.aws import CLOCK, Timeouts, open_client, resolve_region
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, inputs_of
-from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
-from batchsubmit.cleanrooms.quotas import ask_quotas
+from batchsubmit.cleanrooms.client import CleanRooms, ask_quotas, open_cleanrooms, outcome_of
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.help import EXITS
 from batchsubmit.cli.options import batch_id_option, command, conclude, ledger_option, settings_and_json

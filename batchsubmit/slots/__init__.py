@@ -5,8 +5,7 @@ refusals, and counts what runs by what polls have seen. It waits for nothing, ca
 """
 
 from batchsubmit.core.jobs import JobClass
-from batchsubmit.slots.polls import Poll
-from batchsubmit.slots.running import RunningJob, SeenJob
-from batchsubmit.slots.scheduler import Slots, Ticket
+from batchsubmit.slots.polls import Poll, RunningJob, SeenJob
+from batchsubmit.slots.scheduler import Slots, Ticket, other_quota_words
 
-__all__ = ["JobClass", "Poll", "RunningJob", "SeenJob", "Slots", "Ticket"]
+__all__ = ["JobClass", "Poll", "RunningJob", "SeenJob", "Slots", "Ticket", "other_quota_words"]

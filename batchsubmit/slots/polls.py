@@ -1,15 +1,17 @@
-"""When a running job is polled next, by how long jobs like it have run. Pure.
+"""The jobs that run in one membership, as polls have seen them, and when each is polled next. Pure.
 
 Reading is cheap: Clean Rooms ML allows 50 Gets a second (User Guide, "Quotas for Clean Rooms ML"), while ten slots of
 half an hour end 20 jobs an hour. So each running job is asked for by Get at a small part of its expected running time,
-and a freed slot idles for half of that part on average.
+by how long jobs like it have run, and a freed slot idles for half of that part on average.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from batchsubmit.config import SlotSettings
+from batchsubmit.core.jobs import JobClass
 from batchsubmit.core.run_times import RunTimes
-from batchsubmit.slots.running import RunningJob
 
 _CLOSE = 1 / 38
 """Of the median running time, or of the job's age where it is older: between polls once a job may end, while a slot is
@@ -36,6 +38,29 @@ class Poll:
         return not self.arns
 
 
+@dataclass(slots=True, kw_only=True)
+class RunningJob:
+    """A job that holds a slot. `key` is empty for one that this ledger did not start; times are monotonic seconds."""
+
+    arn: str
+    key: str
+    kind: JobClass
+    began_at: float
+    seen_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenJob:
+    """A job as a poll saw it. `ran_seconds` is the time from its creation to its end, or to now."""
+
+    arn: str
+    status: str
+    is_running: bool
+    trained_model: str
+    ran_seconds: float
+    ended_at: datetime | None = None
+
+
 def next_get_at(job: RunningJob, times: RunTimes, settings: SlotSettings, *, closely: bool) -> float:
     """Say when a running job is asked for again; `closely` where a slot is waited for."""
     age = max(job.seen_at - job.began_at, 0.0)
@@ -49,3 +74,25 @@ def next_get_at(job: RunningJob, times: RunTimes, settings: SlotSettings, *, clo
         if closely and age < early:
             wait = min(coarse, max(early - age, close))
     return job.seen_at + max(min(wait, most), least)
+
+
+def take_in(
+    running: dict[str, RunningJob], seen_jobs: Iterable[SeenJob], *, began_at: float, now: float, lists_all: bool
+) -> list[RunningJob]:
+    """Bring the jobs that run up to a poll that began at `began_at`; give those that have ended.
+
+    A List shows jobs of others too. It may lag and miss one of ours, so none of ours is dropped for not being there;
+    others' jobs are.
+    """
+    seen = {each.arn: each for each in seen_jobs}
+    ended = [job for arn, job in running.items() if arn in seen and not seen[arn].is_running]
+    lost = [job for arn, job in running.items() if lists_all and not job.key and arn not in seen]
+    for job in (*ended, *lost):
+        del running[job.arn]
+    for each in seen.values():
+        if each.is_running:
+            kind, since = JobClass(each.trained_model), now - each.ran_seconds
+            of_others = RunningJob(arn=each.arn, key="", kind=kind, began_at=since, seen_at=now)
+            job = running.setdefault(each.arn, of_others)
+            job.seen_at = max(job.seen_at, began_at)
+    return ended

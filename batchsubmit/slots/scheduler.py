@@ -8,13 +8,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.core.jobs import JobClass, QuotaExceeded
+from batchsubmit.core.jobs import JobClass, OtherQuotaExceeded, QuotaExceeded
 from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
 from batchsubmit.slots.limits import Leave, Limit
-from batchsubmit.slots.polls import Poll, next_get_at
-from batchsubmit.slots.running import RunningJob, SeenJob, take_in
+from batchsubmit.slots.polls import Poll, RunningJob, SeenJob, next_get_at, take_in
 
 _RAISE_INTERVALS = 1.75
 """A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""
@@ -59,20 +58,39 @@ class _Lane:
         return sum(bool(job.key) for job in self.running.values())
 
 
+@dataclass(slots=True)
+class _Hold:
+    """A quota other than that of slots, which refused a lane; `until` is inf while a call tries it."""
+
+    words: str
+    wait_seconds: float
+    until: float
+
+
+def other_quota_words(refusal: OtherQuotaExceeded) -> str:
+    """A quota by its own name and value."""
+    value = "" if refusal.quota_value is None else f" of {refusal.quota_value:g}"
+    return f"{refusal.quota_name!r}{value}"
+
+
 class Slots:
     """All lanes of one run, and the account around them; times are monotonic seconds.
 
     With `follows`, our jobs are always polled to their end. Beyond full limits a call is made at `_raise_at`, to see
-    whether they were raised.
+    whether they were raised. A lane that another quota holds is tried after `hold_seconds`, then ever more rarely.
     """
 
-    def __init__(self, settings: SlotSettings, times: RunTimes, *, follows: bool = False) -> None:
+    def __init__(
+        self, settings: SlotSettings, times: RunTimes, *, follows: bool = False, hold_seconds: float = 30.0
+    ) -> None:
         self._settings = settings
+        self._hold_seconds = hold_seconds
         self._times = times
-        self._follows = follows
+        self.follows = follows
         self._account = self._limit(DEFAULT_PER_ACCOUNT, settings.per_account)
         self._lanes: dict[str, _Lane] = {}
         self._waiting: dict[str, _Lane] = {}
+        self._holds: dict[str, _Hold] = {}
         self._turns = 0
         self._per_membership: int | None = None
         self._raise_interval = _RAISE_INTERVALS * settings.max_poll_seconds
@@ -104,7 +122,8 @@ class Slots:
         Lanes with room come before those whose slots are only tried; then it goes by priority, by the fewest slots,
         and by the longest wait for a turn.
         """
-        self._waiting = {membership: self._lane(membership) for membership in waiting}
+        held = {membership for membership, hold in self._holds.items() if hold.until > now}
+        self._waiting = {membership: self._lane(membership) for membership in waiting if membership not in held}
         if self._account_opens_at() > now:
             return None
         ready = ((self._opens_at(lane), lane) for lane in self._waiting.values())
@@ -132,10 +151,18 @@ class Slots:
         lane.turn = self._turns
         return Ticket(lane.membership, *leaves)
 
+    def called(self, ticket: Ticket) -> None:
+        """A call begins in a lane: if it is held, no other follows until the outcome."""
+        if hold := self._holds.get(ticket.membership):
+            hold.until = math.inf
+
     def ended(self, ticket: Ticket) -> None:
         """A call ended; by itself that says nothing of the slots."""
         self._lane(ticket.membership).limit.returned(ticket.lane)
         self._account.returned(ticket.account)
+        hold = self._holds.get(ticket.membership)
+        if hold and hold.until == math.inf:  # the try was not refused for that quota
+            del self._holds[ticket.membership]
 
     def accepted(self, ticket: Ticket, job: RunningJob, now: float) -> None:
         """A call was accepted: the job holds a slot from now on."""
@@ -164,6 +191,19 @@ class Slots:
             lane.wants_list = not (lane.is_unpollable or is_explained)
             if value is not None:
                 self._share(value)
+
+    def held(self, ticket: Ticket, refusal: OtherQuotaExceeded, now: float) -> float | None:
+        """A quota other than that of slots refused a call; give the seconds until its lane is tried.
+
+        None where the call is one from before the hold.
+        """
+        hold, wait = self._holds.get(ticket.membership), None
+        if hold is None or hold.until == math.inf:
+            most = max(self._settings.max_poll_seconds, self._hold_seconds)
+            wait = min(2 * hold.wait_seconds, most) if hold else self._hold_seconds
+            self._holds[ticket.membership] = _Hold(other_quota_words(refusal), wait, now + wait)
+        self.ended(ticket)
+        return wait
 
     def _is_of_account(self, ticket: Ticket, refusal: QuotaExceeded, value: int | None) -> bool:
         """Tell which quota refused: by its name or words, else by which of the two can have been full.
@@ -200,7 +240,7 @@ class Slots:
         lane.running.pop(job.arn, None)
         lane.running[job.arn] = job
         is_unlimited = lane.limit.bound is None and self._account.bound is None
-        while is_unlimited and not self._follows and len(lane.running) > _REMEMBERED:
+        while is_unlimited and not self.follows and len(lane.running) > _REMEMBERED:
             del lane.running[next(iter(lane.running))]
         self._count(lane)
 
@@ -229,6 +269,7 @@ class Slots:
         A try that is due already waits for something else than time.
         """
         moments = [at for at, _ in self._polls()]
+        moments += [hold.until for hold in self._holds.values() if hold.until > now]
         around = self._account_opens_at()
         tries = [around] if around > now else map(self._opens_at, self._waiting.values())
         moments += [at for at in tries if at > now]
@@ -250,7 +291,7 @@ class Slots:
         least = lane.polled_at + self._settings.min_poll_seconds
         if lane.wants_list:
             return least
-        if not (is_wanted or (self._follows and lane.ours)):
+        if not (is_wanted or (self.follows and lane.ours)):
             return math.inf
         lane.was_wanted = is_wanted
         get_at = min(self._get_at(lane, job) for job in lane.running.values())
@@ -313,6 +354,11 @@ class Slots:
         """How many memberships have jobs that wait for a slot."""
         is_full = self._account_opens_at() > -math.inf
         return sum(is_full or self._opens_at(lane) > -math.inf for lane in self._waiting.values())
+
+    @property
+    def other_quotas(self) -> dict[str, str]:
+        """By membership the quota other than that of slots that holds its lane, by name and value."""
+        return {membership: hold.words for membership, hold in self._holds.items()}
 
     def held_by_others(self) -> dict[str, str]:
         """The quotas that others seem to use, so that jobs wait though little or nothing is seen to run.

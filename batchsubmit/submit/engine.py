@@ -7,35 +7,25 @@ ends when nothing is left or the run is asked to stop.
 """
 
 import asyncio
-import math
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
-from batchsubmit.cleanrooms.api import JobsApi
-from batchsubmit.cleanrooms.quotas import AppliedQuotas
+from batchsubmit.cleanrooms.api import AppliedQuotas, JobsApi
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.core.run_times import RunTimes
-from batchsubmit.core.source import Delivery, Source
+from batchsubmit.core.source import Source
 from batchsubmit.core.states import JobState, Retry
-from batchsubmit.errors import StoppedError
 from batchsubmit.pacing import Pace, RateGate
-from batchsubmit.slots import Poll, Slots, Ticket
+from batchsubmit.slots import Poll, Slots
 from batchsubmit.submit.inputs import Inputs
-from batchsubmit.submit.job_run import Holds, JobRunner
+from batchsubmit.submit.job_run import JobRunner
 from batchsubmit.submit.lookup import Lookup
 from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 from batchsubmit.submit.submitter import Submitter
-
-_LEAST_READS_PER_SECOND = 2.0
-"""However often reads are throttled: polls and lookups are few, and slots idle while they wait."""
-
-_JOBS_A_CALL = 2
-"""For each call that may be in progress, two jobs are taken: while one is on the wire, the other is on its way to the
-disk, before its call or after. On a slow disk that is a sixth more calls a second."""
 
 
 class Engine:
@@ -46,11 +36,11 @@ class Engine:
         self.slots = runner.slots
         self.poller = runner.poller
         self.inputs = runner.inputs
-        self.holds = runner.holds
         self.in_progress = runner.in_progress
         self.runner = runner
         self._source = runner.source
         self._stop = runner.stop
+        self._clock = runner.recorder.clock
         self._most_in_progress = most_in_progress
 
     async def run(self, left_unknown: Iterable[JobState] = ()) -> None:
@@ -67,7 +57,7 @@ class Engine:
             while not self._is_over:
                 doing.changed.clear()
                 # One moment for all questions of a turn: what came due between two of them would be overlooked.
-                now = self.runner.clock.monotonic()
+                now = self._clock.monotonic()
                 self._begin_calls(tasks, now)
                 for poll in self.slots.due_polls(now):
                     tasks.create_task(self._poll(poll), name=f"poll {poll.membership}")
@@ -77,38 +67,37 @@ class Engine:
 
     @property
     def _is_over(self) -> bool:
-        return self._stop.requested or not (
-            self.in_progress.is_anything
-            or self._open_lanes()
-            or (self.poller.follows and any(self.slots.ours().values()))
+        if self._stop.requested or self.in_progress.is_anything:
+            return self._stop.requested
+        return self.runner.denials.stops_run or not (
+            self._open_lanes(self.slots.other_quotas)
+            or (self.slots.follows and any(self.slots.ours().values()))
             or self._source.is_open
         )
 
     def _stop_where_held(self) -> None:
         """Say why, where only jobs are left that a quota holds."""
         waiting = self._source.waiting()
-        held = [f"{quota} in membership {name}" for name, quota in self.holds.words.items() if name in waiting]
+        held = [f"{quota} in membership {name}" for name, quota in self.slots.other_quotas.items() if name in waiting]
         if held:
             words = f"all that is left is held by a quota that is not one of slots: {', '.join(held)}"
             self._stop.request(StopReason.HELD, words)
 
-    def _open_lanes(self, now: float = -math.inf) -> Collection[str]:
-        """The lanes that go on: at a given time those of which it is time to try the quota that holds them, too."""
-        waiting = self._source.waiting()
-        if not (self.in_progress.blocked or self.holds.words):
-            return waiting
-        return [name for name in waiting if name not in self.in_progress.blocked and self.holds.may_call(name, now)]
+    def _open_lanes(self, held: Collection[str] = ()) -> Collection[str]:
+        """The lanes with jobs that go on, without those that are `held`."""
+        if self.runner.denials.stops_run:
+            return ()  # unless a call under way shows that it was the rows
+        waiting, closed = self._source.waiting(), {*self.in_progress.blocked, *held}
+        return [name for name in waiting if name not in closed] if closed else waiting
 
     def _begin_calls(self, tasks: asyncio.TaskGroup, now: float) -> None:
-        if self.runner.denials.stops_run:
-            if not self.in_progress.is_anything:  # else a call under way may yet show that it was the rows
-                self.runner.stop_for_denials()
-            return
         while self.in_progress.jobs < self._most_in_progress and not self._stop.requested:
-            ticket = self.slots.next(self._open_lanes(now), now) if self.inputs.has_room else None
+            ticket = self.slots.next(self._open_lanes(), now) if self.inputs.has_room else None
             if ticket is None:
                 return
-            delivery = self._take(ticket)
+            delivery = None
+            with self._stop.on_error(StopReason.MANIFEST):
+                delivery = self._source.take(ticket.membership)
             if delivery is None:
                 self.slots.ended(ticket)
             elif self.inputs.keep(delivery, tasks, self.in_progress):
@@ -118,30 +107,21 @@ class Engine:
                 return
             else:
                 self.in_progress.jobs += 1
-                self.holds.called(ticket.membership)
+                self.slots.called(ticket)
                 work = self.runner.run(delivery, ticket, tasks)
                 tasks.create_task(work, name=f"submit {delivery.job.key}")
 
-    def _take(self, ticket: Ticket) -> Delivery | None:
-        try:
-            return self._source.take(ticket.membership)
-        except StoppedError as exc:
-            self._stop.request(StopReason.MANIFEST, str(exc))
-            return None
-
     async def _poll(self, poll: Poll) -> None:
-        await self.in_progress.unless_ledger_fails(self.poller.poll(poll, self.in_progress.changed.set))
+        with self._stop.on_error(StopReason.LEDGER):
+            await self.poller.poll(poll, self.in_progress.changed.set)
         self.in_progress.changed.set()
 
     async def _wait_for_change(self, now: float) -> None:
         """Sleep until a call ends, a poll or a try comes due, or the run is asked to stop."""
         if self._is_over:
             return
-        moments = (self.slots.wake_at(now), self.holds.wake_at(self._source.waiting(), now))
-        if self.runner.denials.stops_run:
-            moments = (None, None)  # nothing begins before the calls under way are answered
-        wake_at = min((each for each in moments if each is not None), default=None)
-        wait = None if wake_at is None else max(wake_at - self.runner.clock.monotonic(), 0)
+        wake_at = self.slots.wake_at(now)
+        wait = None if wake_at is None else max(wake_at - self._clock.monotonic(), 0)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self.in_progress.changed.wait()
@@ -159,38 +139,33 @@ def build_engine(  # noqa: PLR0913 (each a collaborator, or an option of a comma
     retry: Retry | None = None,
     resubmit_unknown: bool = False,
     follows: bool = False,
-    is_endless: bool = False,
 ) -> Engine:
     """Build an engine for a source.
 
     `quotas` are those that Service Quotas gave, if it was asked, and `gate` is that of the engine before it in the same
-    run. With `follows`, the engine goes on until the last job of ours has ended; one that `is_endless` does not stop
-    for jobs that the service denies.
+    run. With `follows`, the engine goes on until the last job of ours has ended.
     """
     clock = recorder.clock
     gate = gate or open_gate(Pace(settings.rate.max_per_second), stop, clock)
     reads = open_reads(api, settings, stop, clock)
     quotas = quotas or AppliedQuotas()
-    slots = Slots(settings.slots, RunTimes(), follows=follows)
+    slots = Slots(settings.slots, RunTimes(), follows=follows, hold_seconds=settings.retry.cap_seconds)
     slots.set_known(per_membership=quotas.per_membership, per_account=quotas.per_account, now=clock.monotonic())
     runner = JobRunner(
         source=source,
         slots=slots,
         stop=stop,
-        clock=clock,
-        ledger=recorder.ledger,
-        submitter=Submitter(api=api, recorder=recorder, gate=gate, settings=settings, stop=stop),
+        recorder=recorder,
+        submitter=Submitter(api=api, recorder=recorder, gate=gate, settings=settings.retry, stop=stop),
         lookup=Lookup(reads=reads, recorder=recorder, settings=settings.lookup, stop=stop),
-        poller=Poller(reads=reads, recorder=recorder, slots=slots, stop=stop, follows=follows),
+        poller=Poller(reads=reads, recorder=recorder, slots=slots, stop=stop),
         inputs=Inputs(reads, settings, clock=clock, stop=stop),
         in_progress=InProgress(stop),
-        holds=Holds(first_seconds=settings.retry.cap_seconds, most_seconds=settings.slots.max_poll_seconds),
         max_attempts=settings.retry.max_attempts,
         retry=retry,
         resubmit_unknown=resubmit_unknown,
-        is_endless=is_endless,
     )
-    return Engine(runner, gate, most_in_progress=_JOBS_A_CALL * settings.submit.concurrency)
+    return Engine(runner, gate, most_in_progress=settings.submit.concurrency)
 
 
 def open_gate(pace: Pace, stop: Stop, clock: Clock) -> RateGate:
@@ -202,5 +177,6 @@ def open_gate(pace: Pace, stop: Stop, clock: Clock) -> RateGate:
 
 def open_reads(api: JobsApi, settings: Settings, stop: Stop, clock: Clock) -> Reads:
     """Read the service at its own rate until asked to stop: that is asked between the pages of a list, too."""
-    pace = Pace(settings.rate.reads_per_second, least_per_second=_LEAST_READS_PER_SECOND)
+    # However often they are throttled: polls and lookups are few, and slots idle while they wait.
+    pace = Pace(settings.rate.reads_per_second, least_per_second=2.0)
     return Reads(api, settings.retry, gate=open_gate(pace, stop, clock), sleep=stop.pause)

@@ -7,6 +7,7 @@ member's model, a read that is not allowed) is left to the Start call.
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ MOST_CHECKED = 1_000
 """Models and channels that `check_inputs` reads; a manifest with a channel a row has too many for a look."""
 
 _CHECKED_AT_ONCE = 8
+"""They share a few connections, and a read is given up that waits too long for one."""
 
 _UNUSABLE = frozenset(
     {"CREATE_FAILED", "INACTIVE", "DELETE_PENDING", "DELETE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"}
@@ -47,10 +49,11 @@ _MOST_ASIDE = 200_000
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What was seen of an input (None: the service does not tell), and until when that is believed."""
+    """Where an input was seen to stand (empty: the service does not tell), and until when that is believed."""
 
-    resource: Resource | None
-    until: float
+    status: str = ""
+    message: str = ""
+    until: float = -math.inf
 
 
 _Waiting = dict[Input, list[Callable[[], None]]]
@@ -85,20 +88,20 @@ class Inputs:
     def refusal(self, job: Job) -> InvalidRequest | None:
         """Say why a job can never run, where that is known of an input of its."""
         for each in inputs_of(job.request):
-            resource = self._known[each].resource if each in self._known else None
-            if resource is not None and resource.status in _UNUSABLE:
-                words = f"{each} is {resource.status}: {resource.message}"
+            known = self._known.get(each)
+            if known and known.status in _UNUSABLE:
+                words = f"{each} is {known.status}: {known.message}"
                 return InvalidRequest("InputUnusable", words.rstrip(": "))
         return None
 
     def keep(self, delivery: Delivery, tasks: asyncio.TaskGroup, doing: InProgress) -> bool:
         """Keep a job that has to wait, and see to it that it is taken again in time; False where it need not wait."""
         for wanted in inputs_of(delivery.job.request) if self._are_waited_for else ():
-            known = self._known.get(wanted)
-            if known is None or known.until <= self._clock.monotonic():
+            known = self._known.get(wanted, _Known())
+            if known.until <= self._clock.monotonic() and wanted not in self._aside:
                 waiting, look = self._first_looks, self._look
                 release: Callable[[], None] = partial(delivery.ended, Ending.RELEASED)
-            elif self._being_created(wanted) is None:
+            elif known.status not in CREATING_STATUSES:
                 continue
             elif put_back := delivery.put_aside():
                 waiting, look, release = self._aside, self._poll, put_back
@@ -121,35 +124,30 @@ class Inputs:
     async def _poll(self, wanted: Input) -> None:
         """Look at an input at growing intervals until it is no longer being created."""
         pause = self._least_pause
-        while (resource := self._being_created(wanted)) is not None:
+        while (status := self._known[wanted].status) in CREATING_STATUSES:
             await self._stop.pause(pause)
             if self._stop.requested:
-                self.unfinished[str(wanted)] = resource.status
+                self.unfinished[str(wanted)] = status
                 return
             pause = min(pause * 2, self._most_pause)
             await self._look(wanted)
 
-    def _being_created(self, wanted: Input) -> Resource | None:
-        resource = self._known[wanted].resource if wanted in self._known else None
-        return resource if resource is not None and resource.status in CREATING_STATUSES else None
-
     async def _look(self, wanted: Input) -> None:
         """Learn where an input stands. A look that fails for a while does not end a wait."""
-        before = self._known.get(wanted)
+        known, status, message = self._known.get(wanted, _Known()), "", ""
         try:
-            resource: Resource | None = await self._reads.input(wanted)
+            resource = await self._reads.input(wanted)
+            status, message = resource.status, resource.message
         except ReadError as exc:
-            resource = None if exc.is_forbidden or exc.is_not_found else self._being_created(wanted)
+            if known.status in CREATING_STATUSES and not (exc.is_forbidden or exc.is_not_found):
+                status, message = known.status, known.message
             get_logger().info("input.unseen", input=str(wanted), reason=str(exc))
-        if resource is not None and resource.status != "ACTIVE" and (before is None or before.resource != resource):
-            get_logger().warning("input.not_ready", input=str(wanted), status=resource.status)
-        now = self._clock.monotonic()
+        if status not in {"", "ACTIVE", known.status}:
+            get_logger().warning("input.not_ready", input=str(wanted), status=status)
+        now, is_bad = self._clock.monotonic(), status in CREATING_STATUSES | _UNUSABLE
         if len(self._known) >= _MOST_KNOWN:
-            self._known = {
-                each: known for each, known in self._known.items() if known.until > now or each in self._aside
-            }
-        is_good = resource is None or resource.status not in CREATING_STATUSES | _UNUSABLE
-        self._known[wanted] = _Known(resource, now + (_BELIEVED_SECONDS if is_good else self._most_pause))
+            self._known = {each: its for each, its in self._known.items() if its.until > now or each in self._aside}
+        self._known[wanted] = _Known(status, message, now + (self._most_pause if is_bad else _BELIEVED_SECONDS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,26 +4,25 @@ When a call may begin is decided in `engine`, how one is made in `submitter`.
 """
 
 import asyncio
-import math
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from batchsubmit.advice import forbidden_words
-from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, OtherQuotaExceeded, QuotaExceeded, Uncertain
 from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.source import Delivery, Ending, Source
 from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.errors import StoppedError
-from batchsubmit.ledger.base import Ledger, Mine, Taken
+from batchsubmit.ledger.base import Taken
 from batchsubmit.log import get_logger
-from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket
+from batchsubmit.slots import JobClass, RunningJob, Slots, Ticket, other_quota_words
 from batchsubmit.submit.inputs import Inputs
 from batchsubmit.submit.lookup import Lookup, Undecided
 from batchsubmit.submit.poller import Poller
+from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import InProgress, Stop, StopReason
 from batchsubmit.submit.submitter import Submission, Submitter
 
@@ -31,62 +30,6 @@ _MANY_OF_ONE_KIND = 20
 _FEW_OF_SEVERAL = 5
 """So many denials and nothing accepted: it is not about the row. Jobs of one membership and model may well be denied
 alone, so of those more are tried: behind them others may stand."""
-
-
-@dataclass(slots=True)
-class _Hold:
-    words: str
-    wait_seconds: float
-    until: float
-
-
-class Holds:
-    """Lanes that a quota other than that of slots holds. Each is tried by one call at a time, ever more rarely."""
-
-    def __init__(self, *, first_seconds: float, most_seconds: float) -> None:
-        self._first = first_seconds
-        self._most = max(most_seconds, first_seconds)
-        self._holds: dict[str, _Hold] = {}
-
-    @property
-    def words(self) -> dict[str, str]:
-        """The quota by membership, by its name and value."""
-        return {membership: hold.words for membership, hold in self._holds.items()}
-
-    def may_call(self, membership: str, now: float) -> bool:
-        """Whether a lane is not held, or it is time to try it."""
-        return membership not in self._holds or now >= self._holds[membership].until
-
-    def wake_at(self, lanes: Collection[str], now: float) -> float | None:
-        """When the next of these lanes is to be tried, for which it is not time yet."""
-        moments = (hold.until for name, hold in self._holds.items() if name in lanes)
-        return min((each for each in moments if now < each < math.inf), default=None)
-
-    def called(self, membership: str) -> None:
-        """A call begins in a lane: if it is held, no other follows until the outcome."""
-        if membership in self._holds:
-            self._holds[membership].until = math.inf
-
-    def refused(self, membership: str, refusal: OtherQuotaExceeded, now: float) -> None:
-        """A call was refused: hold its lane, if the answer is not that of a call from before the hold."""
-        hold = self._holds.get(membership)
-        if hold is None or hold.until == math.inf:
-            wait = self._first if hold is None else min(2 * hold.wait_seconds, self._most)
-            self._holds[membership] = _Hold(other_quota_words(refusal), wait, now + wait)
-            words = {"membership": membership, "quota": other_quota_words(refusal), "next_try_seconds": wait}
-            get_logger().warning("lane.held", **words)
-
-    def passed(self, membership: str) -> None:
-        """A call was not refused for such a quota: if it was a try, the lane goes on."""
-        hold = self._holds.get(membership)
-        if hold is not None and hold.until == math.inf:
-            del self._holds[membership]
-
-
-def other_quota_words(refusal: OtherQuotaExceeded) -> str:
-    """A quota by its own name and value."""
-    value = "" if refusal.quota_value is None else f" of {refusal.quota_value:g}"
-    return f"{refusal.quota_name!r}{value}"
 
 
 class Denials:
@@ -120,98 +63,103 @@ class Denials:
 class JobRunner:
     """Runs deliveries to their end, and settles jobs that an earlier run left unknown; any number at a time.
 
-    A job fails after `max_attempts` calls without an answer. A source that `is_endless` does not stop for jobs that the
-    service denies.
+    A job fails after `max_attempts` calls without an answer.
     """
 
     source: Source
     slots: Slots
     stop: Stop
-    clock: Clock
+    recorder: Recorder
     submitter: Submitter
     lookup: Lookup
     poller: Poller
-    ledger: Ledger
     inputs: Inputs
     in_progress: InProgress
-    holds: Holds
     max_attempts: int
     retry: Retry | None
     resubmit_unknown: bool
-    is_endless: bool
     denials: Denials = field(default_factory=Denials)
     _unanswered: Counter[str] = field(default_factory=Counter)
     _held_by_others: frozenset[str] = frozenset()
     _to_send_again: set[str] = field(default_factory=set)
 
     async def run(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
-        """Claim a job, submit it or look it up, and release the claim."""
-        async with self._claimed(delivery.job.key) as held:
-            if held is Action.SUBMIT:
-                await self._submit(delivery, ticket, tasks)
-                return
+        """Claim a job, submit it or look it up, release the claim, and tell its source how it ended."""
+        ending: Ending | None = Ending.RELEASED
+        with self.stop.on_error(StopReason.LEDGER):
+            ending = await self._ending(delivery, ticket, tasks)
+        if ending is Ending.DECIDED:
+            self._unanswered.pop(delivery.job.key, None)
+        if ending is not None:
+            delivery.ended(ending)
+
+    async def _ending(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> Ending | None:
+        """Say how a job ended; None where its source deals with that, or it is kept as denied.
+
+        Raises StoppedError where the ledger can no longer be relied on.
+        """
+        job = delivery.job
+        async with AsyncExitStack() as claim:
             with self.in_progress.job_in_progress():
-                self.slots.ended(ticket)
-                self.holds.passed(ticket.membership)
-            if held is Action.LOOK_UP:
-                await self._look_up(delivery, tasks)
-            elif isinstance(held, Action):  # another run has decided it since the source looked
-                self.in_progress.undecided.pop(delivery.job.key, None)
-                self.poller.follow(delivery.job.key)
-                delivery.ended(Ending.DECIDED)
-            else:
-                with self.in_progress.looking_up():
-                    await self.stop.pause(held.retry_after_seconds if held else 0)
-                    delivery.ended(Ending.RELEASED)
+                held = await claim.enter_async_context(self._claimed(job.key))
+                brought = await self._submitted(job) if held is Action.SUBMIT else held
+            self._end_call(job, ticket, brought)
+            match brought:
+                case Ending():
+                    return brought
+                case Accepted():
+                    return await self._accepted()
+                case QuotaExceeded():
+                    return Ending.RELEASED
+                case OtherQuotaExceeded():
+                    return Ending.HELD
+                case Denied():
+                    return await self._denied(delivery, brought)
+                case Uncertain() | Action.LOOK_UP:
+                    return await self._look_up(job, tasks)
+                case Taken():
+                    with self.in_progress.looking_up():
+                        await self.stop.pause(brought.retry_after_seconds)
+                    return Ending.RELEASED
+                case Action():  # another run has decided it since the source looked
+                    self.in_progress.undecided.pop(job.key, None)
+                    self.poller.follow(job.key)
+                    return Ending.DECIDED
+                case _:
+                    assert_never(brought)
+
+    def _end_call(self, job: Job, ticket: Ticket, brought: Submission | Action | Taken) -> None:
+        """Give the leave to call back, by what the call brought, if one was made."""
+        now = self.recorder.clock.monotonic()
+        if isinstance(brought, Accepted):
+            kind = JobClass(job.trained_model, job.instance_type)
+            running = RunningJob(arn=brought.arn, key=job.key, kind=kind, began_at=now, seen_at=now)
+            self.slots.accepted(ticket, running, now)
+        elif isinstance(brought, QuotaExceeded):
+            self.slots.refused(ticket, brought, now)
+            self._log_held_by_others()
+        elif isinstance(brought, OtherQuotaExceeded):
+            if wait := self.slots.held(ticket, brought, now):
+                words = {"membership": job.membership, "quota": other_quota_words(brought), "next_try_seconds": wait}
+                get_logger().warning("lane.held", **words)
+        else:
+            self.slots.ended(ticket)
 
     @asynccontextmanager
-    async def _claimed(self, key: str) -> AsyncIterator[Action | Taken | None]:
+    async def _claimed(self, key: str) -> AsyncIterator[Action | Taken]:
         """Claim a job until the end, and decide about it by its state then: what the source knew of it may be old.
 
-        None where the ledger cannot be relied on, and the run stops.
+        Raises StoppedError where the ledger can no longer be relied on.
         """
-        claim = await self.in_progress.unless_ledger_fails(self.ledger.claim(key))
-        if not isinstance(claim, Mine):
+        claim = await self.recorder.ledger.claim(key)
+        if isinstance(claim, Taken):
             yield claim
             return
         action = decide(claim.state, retry=self.retry)
         try:
             yield Action.SUBMIT if action is Action.LOOK_UP and key in self._to_send_again else action
         finally:
-            self.ledger.release(key)
-
-    async def _submit(self, delivery: Delivery, ticket: Ticket, tasks: asyncio.TaskGroup) -> None:
-        """Submit a claimed job, and report the outcome to slots and source."""
-        job, now = delivery.job, self.clock.monotonic
-        with self.in_progress.job_in_progress():
-            submission = await self.in_progress.unless_ledger_fails(self._submitted(job)) or Ending.RELEASED
-        if not isinstance(submission, OtherQuotaExceeded):
-            self.holds.passed(job.membership)
-        if not isinstance(submission, Accepted | QuotaExceeded):
-            self.slots.ended(ticket)
-        if isinstance(submission, Accepted) or submission is Ending.DECIDED:
-            self._unanswered.pop(job.key, None)
-        match submission:
-            case Accepted(arn):
-                kind, at = JobClass(job.trained_model, job.instance_type), now()
-                self.slots.accepted(ticket, RunningJob(arn=arn, key=job.key, kind=kind, began_at=at, seen_at=at), at)
-                delivery.ended(Ending.DECIDED)
-                await self._settle_denials()
-            case Ending():
-                delivery.ended(submission)
-            case Uncertain():
-                await self._look_up(delivery, tasks)
-            case QuotaExceeded():
-                self.slots.refused(ticket, submission, now())
-                self._log_held_by_others()
-                delivery.ended(Ending.RELEASED)
-            case OtherQuotaExceeded():
-                self.holds.refused(job.membership, submission, now())
-                delivery.ended(Ending.HELD)
-            case Denied():
-                await self._denied(delivery, submission)
-            case _:
-                assert_never(submission)
+            self.recorder.ledger.release(key)
 
     async def _submitted(self, job: Job) -> Submission:
         """Make the attempts, unless an input of the job is known to be one that can not be used."""
@@ -226,76 +174,75 @@ class JobRunner:
             get_logger().warning("slots.held_by_others", membership=membership, slots=held[name])
         self._held_by_others = frozenset(held)
 
+    async def _accepted(self) -> Ending:
+        """The service has a job: those that were denied are so for their own sake."""
+        self.denials.is_about_rows = True
+        await self._reject_denied()
+        return Ending.DECIDED
+
     # Jobs that the service denies
 
-    async def _denied(self, delivery: Delivery, refusal: Denied) -> None:
-        """Decide about a denied job, or keep it until it is known whether the caller may start any."""
+    async def _denied(self, delivery: Delivery, refusal: Denied) -> Ending | None:
+        """Decide about a denied job, or keep it until it is known whether the caller may start any.
+
+        A source from which jobs may still come does not stop for that.
+        """
         if delivery.denied(refusal.code, refusal.message):
-            return
-        if self.denials.is_about_rows or self.is_endless:
-            await self._reject(delivery, refusal)
-        else:
-            self.denials.kept.append((delivery, refusal))
+            return None
+        if self.denials.is_about_rows or self.source.is_open:
+            return await self.submitter.fail(delivery.job, refusal)
+        self.denials.kept.append((delivery, refusal))
+        return None
 
-    async def _settle_denials(self) -> None:
-        """A job was accepted: those that were denied are so for their own sake."""
-        self.denials.is_about_rows = True
-        await self._reject_kept()
-
-    async def _reject_kept(self) -> None:
+    async def _reject_denied(self) -> None:
+        """Record that the jobs that were kept failed permanently, unless another worker has them by now."""
         for delivery, refusal in self.denials.take():
-            async with self._claimed(delivery.job.key) as held:
-                if held is Action.SUBMIT:
-                    await self._reject(delivery, refusal)
-                else:
-                    delivery.ended(Ending.RELEASED)
-
-    async def _reject(self, delivery: Delivery, refusal: InvalidRequest | Denied) -> None:
-        """Record that a claimed job failed permanently, unless another worker has it by now."""
-        if ending := await self.in_progress.unless_ledger_fails(self.submitter.fail(delivery.job, refusal)):
+            ending = Ending.RELEASED
+            with self.stop.on_error(StopReason.LEDGER):
+                async with self._claimed(delivery.job.key) as held:
+                    if held is Action.SUBMIT:
+                        ending = await self.submitter.fail(delivery.job, refusal)
             delivery.ended(ending)
-
-    def stop_for_denials(self) -> None:
-        """Stop the run: everything is denied. The jobs are as new as before."""
-        kept = self.denials.take()
-        for delivery, _ in kept:
-            delivery.ended(Ending.RELEASED)
-        said = forbidden_words("StartTrainedModelInferenceJob", kept[-1][1])
-        words = f"all of {len(kept)} jobs were denied and none was accepted; none is recorded as rejected. {said}"
-        self.stop.request(StopReason.DENIED, words)
 
     async def settle_at_end(self) -> None:
         """Decide, when nothing else is left, about the jobs that were denied; those of a run that stops are left."""
-        if self.denials.is_everything and not self.stop.requested:
-            self.stop_for_denials()
+        denials = self.denials
+        if denials.is_everything:
+            said = forbidden_words("StartTrainedModelInferenceJob", denials.kept[-1][1])
+            count = len(denials.kept)
+            words = f"all of {count} jobs were denied and none was accepted; none is recorded as rejected. {said}"
+            self.stop.request(StopReason.DENIED, words)
         if not self.stop.requested:
-            await self._reject_kept()
-        for delivery, _ in self.denials.take():
+            await self._reject_denied()
+        for delivery, _ in denials.take():
             delivery.ended(Ending.RELEASED)
 
     # Jobs whose last call had no answer
 
-    async def _look_up(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
+    async def _look_up(self, job: Job, tasks: asyncio.TaskGroup) -> Ending:
         """Look up a call without an answer, and act on the finding."""
-        job = delivery.job
         with self.in_progress.looking_up():
             ending = await self._found(job.key, job.request, tasks)
-        if ending is Ending.RELEASED and self._unanswered[job.key] >= self.max_attempts:
-            del self._unanswered[job.key]
-            message = f"{self.max_attempts} calls brought no answer, and none of them was accepted"
-            await self._reject(delivery, InvalidRequest("NoAnswer", message))
-            return
-        delivery.ended(ending)
         if ending is Ending.DECIDED:
-            await self._settle_denials()
+            return await self._accepted()
+        if ending is Ending.RELEASED and self._unanswered[job.key] >= self.max_attempts:
+            message = f"{self.max_attempts} calls brought no answer, and none of them was accepted"
+            return await self.submitter.fail(job, InvalidRequest("NoAnswer", message))
+        return ending
 
     async def _found(self, key: str, request: Mapping[str, Any] | None, tasks: asyncio.TaskGroup) -> Ending:
-        """Look up on the service whether a call without an answer was accepted; RELEASED says to send it again."""
-        finding = await self.in_progress.unless_ledger_fails(self.lookup.resolve(key, request, tasks))
+        """Look up on the service whether a call without an answer was accepted; RELEASED says to send it again.
+
+        Raises StoppedError where the ledger can no longer be relied on.
+        """
+        try:
+            finding = await self.lookup.resolve(key, request, tasks)
+        except StoppedError:
+            self.in_progress.undecided[key] = "the ledger cannot be written"
+            raise
         self.in_progress.undecided.pop(key, None)
         match finding:
             case Accepted():
-                self._unanswered.pop(key, None)
                 self.poller.follow(key)
                 return Ending.DECIDED
             case Undecided(is_lost=True):  # another worker has it: ask in a while whether that one submitted it
@@ -305,34 +252,30 @@ class JobRunner:
                 return Ending.UNKNOWN
             case Undecided():
                 self._to_send_again.add(key)
-            case None:
-                self.in_progress.undecided[key] = "the ledger cannot be written"
-                return Ending.UNKNOWN
         self._unanswered[key] += 1
         return Ending.RELEASED
 
     async def settle(self, state: JobState, tasks: asyncio.TaskGroup) -> None:
         """Look a job up that an earlier run left unknown, and unblock its lane; what is not there is queued again."""
         key = state.job
-        request = self._request_of(key)
-        while True:
-            async with self._claimed(key) as held:
-                if held is Action.SUBMIT or (
-                    held is Action.LOOK_UP and await self._found(key, request, tasks) is Ending.RELEASED
-                ):
-                    self.source.requeue(key)
-                elif isinstance(held, Action):
-                    self.poller.follow(key)
-            if not isinstance(held, Taken) or self.stop.requested:
-                break
-            await self.stop.pause(held.retry_after_seconds)
-        if not isinstance(held, Action):
-            self.in_progress.undecided[key] = f"claimed by {held.by}" if held else "the ledger cannot be relied on"
-        self.in_progress.unblock(state.membership)
-
-    def _request_of(self, key: str) -> Mapping[str, Any] | None:
-        try:
-            return self.source.request_of(key)
-        except StoppedError as exc:
-            self.stop.request(StopReason.MANIFEST, str(exc))
-            return None
+        request: Mapping[str, Any] | None = None
+        with self.stop.on_error(StopReason.MANIFEST):
+            request = self.source.request_of(key)
+        held: Action | Taken = Taken("", 0.0)  # until the ledger says more
+        with self.stop.on_error(StopReason.LEDGER):
+            while True:
+                async with self._claimed(key) as held:
+                    if held is Action.SUBMIT or (
+                        held is Action.LOOK_UP and await self._found(key, request, tasks) is Ending.RELEASED
+                    ):
+                        self.source.requeue(key)
+                    elif isinstance(held, Action):
+                        self.poller.follow(key)
+                if isinstance(held, Action) or self.stop.requested:
+                    break
+                await self.stop.pause(held.retry_after_seconds)
+        if isinstance(held, Taken):
+            why = f"claimed by {held.by}" if held.by else "the ledger cannot be relied on"
+            self.in_progress.undecided[key] = why
+        self.in_progress.blocked -= Counter({state.membership: 1})  # a count of 0 is dropped
+        self.in_progress.changed.set()

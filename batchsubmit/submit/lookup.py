@@ -127,13 +127,12 @@ class Lookup:
         except ReadError as exc:
             _close(cases, Undecided(str(exc)))
             return
-        await self._drop_what_was_claimed_meanwhile(cases)
         for case in cases:
             stamp, attempt = case.state.stamp(self._recorder.now()), case.state.attempt
             if case.matches:
                 arn, *more = (job.arn for job in case.matches)
                 await self._record(case, JobSubmitted(**stamp, arn=arn, attempt=attempt, via="lookup"), Accepted(arn))
-                for each in more:
+                for each in more if case.finding.done() else ():
                     with suppress(ClaimedArnError, LostJobError):
                         await self._recorder.record(Duplicate(**stamp, arn=each, of=arn))
             elif began < case.settled_at or case.is_contested:
@@ -187,14 +186,6 @@ class Lookup:
                 case.matches.append(job)
                 claims[job.arn] = case.state.job
 
-    async def _drop_what_was_claimed_meanwhile(self, cases: Collection[_Case]) -> None:
-        """Look at the ledger again: while the service was read, another job's own answer may have come."""
-        claims = await self._recorder.ledger.claims({job.arn for case in cases for job in case.matches})
-        for case in cases:
-            owned = [job for job in case.matches if claims.get(job.arn, case.state.job) == case.state.job]
-            case.is_contested |= len(owned) < len(case.matches)
-            case.matches = owned
-
     def _has_sibling_under_way(self, state: JobState, cases: Collection[_Case]) -> bool:
         looked_up = {case.state.job for case in cases}
         return any(
@@ -210,7 +201,7 @@ class Lookup:
         try:
             await self._recorder.record(event)
         except ClaimedArnError:
-            return  # an identical, untagged job of another worker has it: the next pass looks for one more
+            return  # an identical, untagged job got it meanwhile, by its own answer: the next pass looks for one more
         except LostJobError as exc:
             finding = Undecided(str(exc), is_lost=True)
         case.finding.set_result(finding)

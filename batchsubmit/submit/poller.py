@@ -23,15 +23,14 @@ _FIRST_MOST = 200
 
 
 class Poller:
-    """Polls the jobs of one run. With `follows`, a poll that fails stops the run; else slots are found by tries."""
+    """Polls the jobs of one run. Where jobs are followed, a poll that fails stops it; else slots are found by tries."""
 
-    def __init__(self, *, reads: Reads, recorder: Recorder, slots: Slots, stop: Stop, follows: bool) -> None:
+    def __init__(self, *, reads: Reads, recorder: Recorder, slots: Slots, stop: Stop) -> None:
         self._reads = reads
         self._recorder = recorder
         self._slots = slots
         self._stop = stop
         self._looked_at: dict[str, datetime] = {}
-        self.follows = follows
 
     def follow(self, key: str) -> None:
         """Poll a job from now on, if the ledger has it as submitted and not ended."""
@@ -54,12 +53,11 @@ class Poller:
         try:
             seen_jobs = await self._see(poll)
         except ReadError as exc:
-            if self.follows:
+            if self._slots.follows:
                 words = f"the jobs cannot be followed to their end: {exc}"
-                self._stop.request(StopReason.of_read(exc.outcome), words)
+                self._stop.request(StopReason.of(exc.outcome), words)
             get_logger().warning("slots.unseen", membership=poll.membership, reason=str(exc))
             self._slots.could_not_poll(poll, clock.monotonic(), permanently=exc.is_forbidden)
-            seen()
             return
         # An earlier run of this ledger may have started some of those that are taken for others' jobs.
         others = self._slots.others(poll, seen_jobs)
@@ -104,8 +102,8 @@ class Poller:
         if reasons:  # another poll may have recorded ends during those reads
             running = await self._running({arn: state.job for arn, state in running.items()})
         for arn, state in running.items():
-            details, message = reasons.get(arn, (None, ""))
-            self._recorder.note(self._recorder.finished(state, seen[arn].status, seen[arn].ended_at, details, message))
+            end = self._recorder.finished(state, seen[arn].status, seen[arn].ended_at, reasons.get(arn))
+            self._recorder.note(end)
 
     async def _running(self, keys: Mapping[str, str]) -> dict[str, JobState]:
         """Give the jobs, by ARN, whose end the ledger does not have; `keys` are theirs, by ARN."""
@@ -125,12 +123,12 @@ class Poller:
             all_ended = sorted(all_ended, key=lambda pair: pair[0])[-_FIRST_MOST:]
         return {each.arn for at, each in all_ended if since is None or at >= since - _OVERLAP}
 
-    async def _reason(self, state: JobState) -> tuple[JobDetails | None, str]:
+    async def _reason(self, state: JobState) -> JobDetails:
         """Ask for the service's words about a job that ended badly; else say why there are none."""
         try:
-            return await self._reads.details(state.membership, state.arn), ""
+            return await self._reads.details(state.membership, state.arn)
         except ReadError as exc:
-            return None, f"no reason known: {exc}"
+            return JobDetails(arn=state.arn, status="", message=f"no reason known: {exc}", tags={}, request={})
 
 
 def _seen(job: JobSummary | JobDetails, now: datetime) -> SeenJob:

@@ -44,21 +44,16 @@ class Recorder:
             observer.rate_cut(per_second)
 
     def finished(
-        self,
-        state: JobState,
-        status: str,
-        ended_at: datetime | None,
-        details: JobDetails | None = None,
-        message: str = "",
+        self, state: JobState, status: str, ended_at: datetime | None, details: JobDetails | None = None
     ) -> JobFinished:
-        """Make the event of a job's end, with the service's words (else `message`) where it ended badly."""
+        """Make the event of a job's end, with the service's words where it ended badly."""
         words = None if is_good_end(status) else details
         return JobFinished(
             **state.stamp(self.now()),
             arn=state.arn,
             status=status,
             code=words.code if words else "",
-            message=words.message if words else message,
+            message=words.message if words else "",
             logs=words.logs if words else "",
             ended=timestamp(ended_at) if ended_at else "",
         )

@@ -13,13 +13,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
-from typing import TypeVar
 
 from batchsubmit.clock import Clock
-from batchsubmit.core.jobs import Denied, Forbidden, Result
+from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause, Result
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-
-_Result = TypeVar("_Result")
+from batchsubmit.log import get_logger
 
 
 class StopReason(StrEnum):
@@ -40,11 +38,12 @@ class StopReason(StrEnum):
     QUEUE = "queue"
 
     @classmethod
-    def of_read(cls, outcome: Result) -> "StopReason":
-        """Why a run stops that may not, or cannot, ask the service what it must know."""
+    def of(cls, outcome: Result) -> "StopReason":
+        """Why a run stops that may not, or cannot, call the service."""
         if isinstance(outcome, Denied):
             return cls.DENIED
-        return cls.CREDENTIALS if isinstance(outcome, Forbidden) else cls.UNREACHABLE
+        is_caller = isinstance(outcome, Forbidden) and outcome.cause is RefusalCause.CALLER
+        return cls.CREDENTIALS if is_caller else cls.UNREACHABLE
 
 
 class Stop:
@@ -80,6 +79,29 @@ class Stop:
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
 
+    @contextmanager
+    def on_error(self, reason: StopReason) -> Iterator[None]:
+        """End the run, for this reason, where what is inside raises StoppedError; a lost ledger is one of its own."""
+        try:
+            yield
+        except StoppedError as exc:
+            self.request(StopReason.LEDGER_LOST if isinstance(exc, LedgerError) else reason, str(exc))
+
+    @contextmanager
+    def acting_after(self, seconds: float, act: Callable[[], Awaitable[None]]) -> Iterator[None]:
+        """Act so many seconds after the run is asked to stop, or was, unless the block has ended by then."""
+
+        async def wait() -> None:
+            await self._asked.wait()
+            await asyncio.sleep(seconds)
+            await act()
+
+        waiting = asyncio.create_task(wait(), name="after the stop")
+        try:
+            yield
+        finally:
+            waiting.cancel()
+
     @asynccontextmanager
     async def cutting_off(self) -> AsyncIterator[None]:
         """Cut off what is inside when the run is asked to stop, or was before. Raises StoppedError.
@@ -88,18 +110,13 @@ class Stop:
         """
         limit = asyncio.timeout(None)
 
-        def cut() -> None:
+        async def cut() -> None:
             limit.reschedule(0)
 
         try:
             async with limit:
-                self.on_request(cut)
-                if self.requested:
-                    cut()
-                try:
+                with self.acting_after(0, cut):
                     yield
-                finally:
-                    self._listeners.remove(cut)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -122,7 +139,6 @@ class InProgress:
         self.undecided: dict[str, str] = {}
         self.blocked: Counter[str] = Counter()
         self.changed = asyncio.Event()
-        self._stop = stop
         stop.on_request(self.changed.set)
 
     @property
@@ -134,11 +150,6 @@ class InProgress:
     def is_anything(self) -> bool:
         """Whether something goes on that may bring new work."""
         return bool(self.jobs or self.looked_up)
-
-    def unblock(self, membership: str) -> None:
-        """Let a lane wait for one job less."""
-        self.blocked -= Counter({membership: 1})  # a count of 0 is dropped
-        self.changed.set()
 
     @contextmanager
     def job_in_progress(self) -> Iterator[None]:
@@ -158,15 +169,6 @@ class InProgress:
         finally:
             self.lookups -= 1
             self.changed.set()
-
-    async def unless_ledger_fails(self, work: Awaitable[_Result]) -> _Result | None:
-        """Do what may write to the ledger; None where an event cannot be written, which stops the run."""
-        try:
-            return await work
-        except StoppedError as exc:
-            is_lost = isinstance(exc, LedgerError)
-            self._stop.request(StopReason.LEDGER_LOST if is_lost else StopReason.LEDGER, str(exc))
-            return None
 
 
 @contextmanager
@@ -232,16 +234,16 @@ def stop_at(deadline: datetime | None, stop: Stop, clock: Clock) -> Iterator[Non
             watching.cancel()
 
 
+_LEAST_DECIDED = 20
+"""Jobs that are decided before a share is judged: one early failure in three stops nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class FailureLimit:
-    """How many jobs may fail before the run stops: a count, or a share of the jobs that were decided.
+    """How many jobs may fail before the run stops: a count, or a share of the jobs that were decided."""
 
-    A share is judged only once `at_least` jobs are decided, so that one early failure in three stops nothing.
-    """
-
-    most: float = math.inf
-    is_percent: bool = False
-    at_least: int = 20
+    most: float
+    is_percent: bool
 
     @classmethod
     def parse(cls, text: str) -> "FailureLimit":
@@ -254,7 +256,7 @@ class FailureLimit:
     def is_exceeded(self, *, failed: int, decided: int) -> bool:
         """Whether more jobs failed than may."""
         if self.is_percent:
-            return decided >= self.at_least and failed * 100 > self.most * decided
+            return decided >= _LEAST_DECIDED and failed * 100 > self.most * decided
         return failed > self.most
 
 
@@ -282,4 +284,72 @@ def _next(clock_time: time, now: datetime) -> datetime:
     return today if today.timestamp() > now.timestamp() else today + timedelta(days=1)
 
 
-NO_LIMIT = FailureLimit()
+LAST_SECONDS = 10.0
+"""After the grace: to hand messages back, to write down what is known and to free the jobs. Then comes the end."""
+
+_CUT_AGAIN_SECONDS = 0.5
+
+
+class ShutdownGrace:
+    """How long a worker may take to end: a container is killed some time after its SIGTERM.
+
+    It begins when the run is asked to stop, for whatever reason. A call that is cut off leaves an open intent, and the
+    worker that takes the job next looks it up; `cut_short` says how many there were.
+    """
+
+    def __init__(self, stop: Stop, seconds: float) -> None:
+        self.cut_short = ""
+        self._seconds = seconds
+        self._stop = stop
+
+    @asynccontextmanager
+    async def for_calls(self, under_way: Callable[[], int]) -> AsyncIterator[None]:
+        """Cancel the calls inside when the grace is over; `under_way` counts them."""
+        limit = asyncio.timeout(None)
+
+        async def give_up() -> None:
+            calls = under_way()
+            get_logger().warning("worker.grace_over", grace_seconds=self._seconds, calls_under_way=calls)
+            self.cut_short = (
+                f"; the grace of {self._seconds:g} s was over, and the calls in progress ({calls}) were given up: "
+                "the worker that takes their jobs next looks them up"
+            )
+            limit.reschedule(0)
+
+        try:
+            async with limit:
+                with self._stop.acting_after(self._seconds, give_up):
+                    yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+
+    @asynccontextmanager
+    async def for_everything(self) -> AsyncIterator[None]:
+        """Cut everything off some seconds after the grace; each clean-up that waits then is cut off in its turn.
+
+        Raises StoppedError where that was necessary.
+        """
+        task, cuts = asyncio.current_task(), 0
+        assert task is not None  # noqa: S101 (an async context manager runs in a task)
+
+        async def cut_off() -> None:
+            nonlocal cuts
+            while True:
+                cuts += 1
+                task.cancel()
+                await asyncio.sleep(_CUT_AGAIN_SECONDS)
+
+        try:
+            with self._stop.acting_after(self._seconds + LAST_SECONDS, cut_off):
+                yield
+        except asyncio.CancelledError:
+            if not cuts:
+                raise
+            for _ in range(cuts):
+                task.uncancel()
+            raise StoppedError(
+                f"the grace of {self._seconds:g} s was over, and {LAST_SECONDS:g} s more were not enough to hand back "
+                "and write down everything: messages that were held show again after their visibility timeout, and "
+                "the jobs of calls in progress are looked up by the worker that takes them next"
+            ) from None

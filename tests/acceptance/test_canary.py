@@ -1,5 +1,7 @@
 """`submit --canary N`: the first rows go ahead, and the rest follows only where they finish well."""
 
+from datetime import datetime
+
 from conftest import Program, Sandbox, csv_text
 
 NAMES = [f"job-{number}" for number in range(8)]
@@ -21,6 +23,16 @@ def test_the_rest_is_sent_after_the_canaries_have_finished_well(submitting: Prog
     events = [(event["event"], event.get("name")) for event in submitting.events(LEDGER)]
     third = min(place for place, (event, name) in enumerate(events) if event == "intent" and name not in NAMES[:2])
     assert [name for event, name in events[:third] if event == "finished"] in (NAMES[:2], NAMES[1::-1])
+
+
+def test_canaries_and_the_rest_share_one_rate(submitting: Program, sandbox: Sandbox) -> None:
+    """The service knows of one caller: eight calls are a burst of three, and five at two a second."""
+    sandbox.configure(job_seconds=0.1, pending_seconds=0.0)
+    assert submit(submitting, "--rate", 2)["submitted"] == 8
+    events = submitting.events(LEDGER)
+    first = next(event["at"] for event in events if event["event"] == "intent")
+    last = max(event["at"] for event in events if event["event"] == "submitted")
+    assert (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() >= 2.5
 
 
 def test_nothing_else_is_sent_where_a_canary_fails(submitting: Program, sandbox: Sandbox) -> None:

@@ -203,6 +203,14 @@ async def test_a_redirect_is_not_followed_to_a_second_start(monkeypatch: pytest.
         assert len(requests) == 1
 
 
+async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would fill the memory, and a container that is killed for that loses its calls in progress."""
+    reply = http("200 OK", GOOD + b" " * 34_000_000, "application/json")
+    async with wire(lambda _: reply) as (url, requests), client_of(url, monkeypatch, AwsSettings()) as client:
+        assert isinstance(await client.start(JOB), Uncertain)
+    assert len(requests) == 1
+
+
 async def test_a_connection_that_ends_before_the_request_is_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can know what the other side read of it, so nothing is sent again."""
     connections = 0
@@ -268,7 +276,7 @@ async def test_no_call_leaves_later_than_a_call_may_take(monkeypatch: pytest.Mon
 
     hasty = AwsSettings(connect_timeout_seconds=0.05, read_timeout_seconds=0.05)
     async with wire(lambda _: None) as (url, requests), client_of(url, monkeypatch, hasty) as client:
-        client._client.meta.events.register("before-sign.cleanroomsml", hang)
+        client.client.meta.events.register("before-sign.cleanroomsml", hang)
         assert await client.start(JOB) == NotSent("Timeout", "the call was given up after 0.1 s")
         assert requests == []
 

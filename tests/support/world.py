@@ -231,3 +231,8 @@ class MemoryDelivery:
         """Back to the head of the lane, if nothing was decided."""
         if how in {Ending.RELEASED, Ending.HELD}:
             self._source.put_back(self.job)
+
+    def denied(self, code: str, message: str) -> bool:
+        """There is no place for such jobs."""
+        del code, message
+        return False

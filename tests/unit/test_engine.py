@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from conftest import OTHER_MEMBERSHIP, job_named, request_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
-from world import LIST, QUICK, World, manifest_source
+from virtual_time import VirtualClock, running_loop, virtually
+from world import LIST, QUICK, MemorySource, World, manifest_source
 
+from batchsubmit.cleanrooms.api import Input, Resource
+from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.core.jobs import (
     Absent,
@@ -25,11 +29,13 @@ from batchsubmit.core.jobs import (
     OtherQuotaExceeded,
     QuotaExceeded,
     Result,
+    Throttled,
     Uncertain,
 )
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
-from batchsubmit.submit.engine import Engine
+from batchsubmit.ledger.base import Mine, Taken
+from batchsubmit.submit.engine import Engine, open_reads
 from batchsubmit.submit.stopping import StopReason
 
 
@@ -136,6 +142,22 @@ async def test_a_full_membership_does_not_hold_up_another() -> None:
     assert last_free < len(world.starts) - 3
 
 
+@virtually
+async def test_a_look_at_an_input_that_takes_its_time_holds_up_no_other_lane() -> None:
+    """The jobs that wait for it take no place among those in progress."""
+
+    class SlowLooks(MemoryCleanRooms):
+        async def input(self, wanted: Input) -> Resource | Result:
+            await asyncio.sleep(60 if "slow" in wanted.arn else 0)
+            return await super().input(wanted)
+
+    settings = {"submit": {"concurrency": 2, "wait_for_inputs": True}}
+    world = World(VirtualClock(running_loop()), api=SlowLooks, settings=settings)
+    slow = [job_named(f"slow-{number}", membership=OTHER_MEMBERSHIP, model="slow") for number in range(5)]
+    await world.run([*slow, *(job_named(f"ready-{number}") for number in range(5))])
+    assert [name.partition("-")[0] for name in world.starts] == ["ready"] * 5 + ["slow"] * 5
+
+
 async def test_a_job_that_can_never_work_fails_alone() -> None:
     """The others go on."""
     world = Runs()
@@ -235,6 +257,20 @@ def intent_of(request: Mapping[str, Any]) -> Intent:
     )
 
 
+@virtually
+async def test_reads_that_are_throttled_for_long_still_go_on_at_one_or_two_a_second() -> None:
+    """Slots idle while a poll waits."""
+    world = World(VirtualClock(running_loop()), settings={"rate": {"reads_per_second": 50}})
+    world.troubles[LIST] = Disturbance(Throttled("ThrottlingException", ""))
+    reads = open_reads(world.api, world.settings, world.stop, world.clock)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(100):
+            while True:
+                with suppress(ReadError):
+                    await reads.jobs(MEMBERSHIP)
+    assert world.calls[LIST] > 100
+
+
 async def test_a_stop_lets_no_new_call_begin_and_awaits_those_under_way() -> None:
     """Whatever was accepted is in the ledger."""
     world = Runs(concurrency=4)
@@ -294,12 +330,21 @@ async def test_a_run_that_stops_leaves_denied_jobs_as_new_as_before() -> None:
     assert Counter(each.phase for each in world.ledger.state) == {Phase.REFUSED: 2}
 
 
+class OpenSource(MemorySource):
+    """As a queue is: more may come, until all of these are taken."""
+
+    @property
+    def is_open(self) -> bool:  # type: ignore[override]
+        """Whether it is closed yet."""
+        return bool(self.waiting())
+
+
 async def test_a_source_without_end_does_not_stop_for_denials() -> None:
     """Each job is decided at once."""
     world = Runs(concurrency=1)
     for number in range(30):
         world.troubles[f"job-{number}"] = [DENIED]
-    await world.submit(rows(30), is_endless=True)
+    await world.run(OpenSource(job_named(f"job-{number}") for number in range(30)))
     assert not world.stop.requested
     assert Counter(each.phase for each in world.ledger.state) == {Phase.REJECTED: 30}
 
@@ -312,9 +357,33 @@ async def test_a_held_lane_touches_no_other_and_spends_no_attempts() -> None:
     assert world.stop.reason is StopReason.HELD
     assert "'Data access budget' of 0" in world.stop.message
     assert OTHER_MEMBERSHIP in world.stop.message
-    assert engine.holds.words == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
+    assert engine.slots.other_quotas == {OTHER_MEMBERSHIP: "'Data access budget' of 0"}
     assert len([name for name in world.starts if name.startswith("other")]) == 1
     assert sorted(world.names) == names(rows(20))
+
+
+async def test_a_job_that_a_ledger_which_fails_leaves_unknown_is_listed_with_the_reason() -> None:
+    """The answer was lost, and what the lookup found cannot be written; the next run cannot even claim it."""
+
+    class FailingLedger(MemoryLedger):
+        async def claim(self, key: str) -> Mine | Taken:
+            if self.state.undecided():
+                raise StoppedError("the table cannot be reached")
+            return await super().claim(key)
+
+        def put(self, event: Event) -> Any:  # noqa: ANN401 (an awaitable)
+            if isinstance(event, JobSubmitted):
+                raise StoppedError("No space left on device")
+            return super().put(event)
+
+    world = Runs()
+    world.ledger = FailingLedger()
+    world.troubles["job-0"] = [Disturbance(Uncertain("500"), took_effect=True)]
+    for words in ("the ledger cannot be written", "the ledger cannot be relied on"):
+        engine = await world.submit(rows(1))
+        assert world.stop.reason is StopReason.LEDGER
+        assert list(engine.in_progress.undecided.values()) == [words]
+    assert world.starts == ["job-0"]
 
 
 async def test_a_ledger_that_fails_stops_the_run_before_another_call() -> None:

@@ -10,7 +10,7 @@ from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP, arn
 from world import World
 
-from batchsubmit.cleanrooms.api import Input
+from batchsubmit.cleanrooms.api import Input, Resource
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.config import RetrySettings
 from batchsubmit.core.jobs import Denied, Forbidden, Job, NotSent, Result, Throttled, Uncertain
@@ -160,6 +160,20 @@ async def test_only_so_many_inputs_are_looked_at_for_the_first_time_at_once(cloc
     assert bench.inputs.has_room
 
 
+class CountingApi(MemoryCleanRooms):
+    """Counts how many reads are under way."""
+
+    under_way = most_under_way = 0
+
+    async def input(self, wanted: Input) -> Resource | Result:
+        """Take a moment for it."""
+        self.under_way += 1
+        CountingApi.most_under_way = max(CountingApi.most_under_way, self.under_way)
+        await asyncio.sleep(0)
+        self.under_way -= 1
+        return await super().input(wanted)
+
+
 async def check(wanted: list[Input], *outcomes: Result, **settings: object) -> Readiness:
     """Check inputs on a sandbox that first answers with these."""
     left = list(outcomes)
@@ -172,7 +186,7 @@ async def check(wanted: list[Input], *outcomes: Result, **settings: object) -> R
         del seconds
 
     service = SandboxService(SandboxSettings().changed(settings), time.time)
-    api = MemoryCleanRooms(service, disturb=disturb)
+    api = CountingApi(service, disturb=disturb)
     return await check_inputs(Reads(api, RetrySettings(), gate=RateGate(Pace(0)), sleep=sleep), wanted)
 
 
@@ -216,6 +230,7 @@ async def test_where_no_call_can_succeed_the_check_ends(outcome: Result) -> None
 
 
 async def test_no_more_are_read_than_a_look_before_the_run_is_worth() -> None:
-    """A channel a row is possible."""
+    """A channel a row is possible, and they share a few connections."""
     needs = [Input("channel", MEMBERSHIP, f"{CHANNEL_INPUT.arn}-{number}") for number in range(MOST_CHECKED + 5)]
     assert (await check(needs)).checked == MOST_CHECKED
+    assert CountingApi.most_under_way == 8

@@ -5,9 +5,8 @@ import asyncio
 import pytest
 from virtual_time import virtually
 
-from batchsubmit.app.shutdown import LAST_SECONDS, ShutdownGrace
 from batchsubmit.errors import StoppedError
-from batchsubmit.submit.stopping import Stop, StopReason
+from batchsubmit.submit.stopping import LAST_SECONDS, ShutdownGrace, Stop, StopReason
 
 
 def now() -> float:

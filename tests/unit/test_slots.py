@@ -6,13 +6,14 @@ import math
 import pytest
 
 from batchsubmit.config import SlotSettings
-from batchsubmit.core.jobs import QuotaExceeded
+from batchsubmit.core.jobs import OtherQuotaExceeded, QuotaExceeded
 from batchsubmit.core.run_times import RunTimes
-from batchsubmit.slots import JobClass, Poll, RunningJob, SeenJob, Slots, Ticket
+from batchsubmit.slots import JobClass, Poll, RunningJob, SeenJob, Slots, Ticket, other_quota_words
 
 KIND = JobClass("model", "ml.m5.large")
 MEMBERSHIP = "Pending/in-progress custom model inference jobs per membership"
 ACCOUNT = "Pending/in-progress custom model inference jobs per account"
+SPENT = OtherQuotaExceeded("ServiceQuotaExceededException", "", "Data access budget", 0)
 NUMBERS = itertools.count()
 
 
@@ -412,3 +413,84 @@ def test_values_that_contradict_each_other_make_no_lane_forget_what_was_refused(
         calls += 1
         slots.refused(ticket, full(5.0 + turn % 2), 0)
     assert calls <= 10
+
+
+def hold(slots: Slots, now: float) -> float | None:
+    """Call in lane a and be refused for another quota; gives the seconds until the next try."""
+    ticket = slots.next(["a"], now)
+    assert ticket is not None
+    slots.called(ticket)
+    if slots.other_quotas:
+        assert slots.next(["a"], now + 1000) is None
+    return slots.held(ticket, SPENT, now)
+
+
+def test_a_held_lane_is_tried_by_one_call_at_growing_intervals() -> None:
+    """The wait doubles from 30 seconds up to its bound; other lanes are not held."""
+    slots = fresh()
+    [ticket] = tickets(slots, ["a"], most=1)
+    assert slots.held(ticket, SPENT, 0) == 30
+    assert tickets(slots, ["a"], 29) == []
+    assert slots.wake_at(29) == 30
+    assert {each.membership for each in tickets(slots, ["a", "b"], 29)} == {"b"}
+    assert hold(slots, 30) == 60
+    assert hold(slots, 90) == 100
+    assert hold(slots, 190) == 100
+    assert slots.other_quotas == {"a": "'Data access budget' of 0"}
+    assert slots.full_lanes() == 0
+
+
+def test_late_answers_of_calls_before_the_hold_change_nothing() -> None:
+    """Many may be under way when the first is refused."""
+    slots = fresh()
+    first, second, third = tickets(slots, ["a"], most=3)
+    assert slots.held(first, SPENT, 0) == 30
+    assert slots.held(second, SPENT, 1) is None
+    slots.accepted(third, job(2), 2)
+    assert tickets(slots, ["a"], 29) == []
+    assert slots.wake_at(29) == 30
+
+
+def test_a_try_with_another_outcome_ends_the_hold_and_forgets_it() -> None:
+    """It was accepted, or slots were full; the next hold begins with the first wait."""
+    slots = fresh()
+    assert hold(slots, 0) == 30
+    assert hold(slots, 30) == 60
+    ticket = slots.next(["a"], 90)
+    assert ticket is not None
+    slots.called(ticket)
+    slots.accepted(ticket, job(90), 90)
+    assert not slots.other_quotas
+    assert hold(slots, 92) == 30
+
+
+def test_a_ticket_that_is_given_back_without_a_call_says_nothing_of_the_hold() -> None:
+    """The row was put aside for its input: the next wait is as long as after a call."""
+    slots = fresh()
+    assert hold(slots, 0) == 30
+    [ticket] = tickets(slots, ["a"], 30, most=1)
+    slots.ended(ticket)
+    assert slots.other_quotas == {"a": "'Data access budget' of 0"}
+    assert hold(slots, 30) == 60
+
+
+def test_a_held_lane_whose_time_has_come_ranks_as_it_would_without_the_hold() -> None:
+    """Another lane always has room; behind that one it would never be tried."""
+    slots = fresh()
+    hold(slots, 0)
+    assert [each.membership for each in tickets(slots, ["a", "b"], 30, most=2)] == ["b", "a"]
+
+
+def test_a_held_lane_does_not_wait_for_a_slot() -> None:
+    """People are shown the quota that holds it instead."""
+    slots = fresh(per_account=1)
+    hold(slots, 0)
+    [ticket] = tickets(slots, ["a", "b"], 1)
+    slots.accepted(ticket, job(1), 1)
+    assert tickets(slots, ["a", "b"], 2) == []
+    assert slots.full_lanes() == 1
+
+
+def test_a_quota_without_a_value_is_named_without_one() -> None:
+    """Nothing is made up."""
+    assert other_quota_words(OtherQuotaExceeded("", "", "Data access budget")) == "'Data access budget'"

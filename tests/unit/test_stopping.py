@@ -13,7 +13,6 @@ from conftest import EPOCH, FakeClock
 from batchsubmit.errors import UsageError
 from batchsubmit.outputs.templates import zone_named
 from batchsubmit.submit.stopping import (
-    NO_LIMIT,
     FailureLimit,
     Stop,
     StopReason,
@@ -142,11 +141,6 @@ async def test_a_run_that_ends_before_its_deadline_is_not_stopped(clock: FakeClo
 def test_a_failure_limit_counts_jobs_or_their_share(text: str, failed: int, decided: int, exceeded: bool) -> None:
     """More than the limit stops the run; as many as it do not."""
     assert FailureLimit.parse(text).is_exceeded(failed=failed, decided=decided) is exceeded
-
-
-def test_without_a_limit_every_job_may_fail() -> None:
-    """The default."""
-    assert not NO_LIMIT.is_exceeded(failed=1000, decided=1000)
 
 
 @pytest.mark.parametrize("text", ["", "five", "-1", "1.5", "101%", "5%%", "1e3", "\u0665"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import FakeClock, job_named
-from memory_cleanrooms import Disturbance, MemoryCleanRooms
+from memory_cleanrooms import Disturbance
 from memory_ledger import MemoryLedger
 from strategies import MEMBERSHIP
 from world import Trouble, World
@@ -79,56 +79,6 @@ async def test_an_accepted_job_is_recorded_between_intent_and_arn(clock: FakeClo
     assert (submitted.job, submitted.attempt, submitted.via) == (JOB.key, 1, "start")
     assert [submitted.arn] == world.arns
     assert world.counts.submitted == 1
-
-
-async def test_while_a_job_has_the_only_call_the_next_is_made_ready(clock: FakeClock) -> None:
-    """Its intent is on the disk, and its call waits for the other's answer, but not for that to be written down."""
-    world = Submissions(clock)
-    answers, at_once, most = asyncio.Semaphore(0), 0, 0
-
-    class SlowApi(MemoryCleanRooms):
-        async def start(self, job: Job) -> Result:
-            nonlocal at_once, most
-            at_once += 1
-            most = max(most, at_once)
-            await answers.acquire()
-            at_once -= 1
-            return await super().start(job)
-
-    submitter = world.open_engine(api=SlowApi(world.service), concurrency=1)
-    async with asyncio.TaskGroup() as tasks:
-        for name in "ab":
-            tasks.create_task(submitter.submit(job_named(name)))
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert (world.kinds, at_once) == ([Intent, Intent], 1)
-        answers.release()
-        answers.release()
-    assert most == 1
-    assert sorted(world.kinds, key=str) == [Intent, Intent, JobSubmitted, JobSubmitted]
-
-
-async def test_a_stop_withdraws_at_once_what_waits_for_a_call_of_another(clock: FakeClock) -> None:
-    """However long the other takes, which is awaited."""
-    world = Submissions(clock)
-    answer = asyncio.Event()
-
-    class SlowApi(MemoryCleanRooms):
-        async def start(self, job: Job) -> Result:
-            await answer.wait()
-            return await super().start(job)
-
-    submitter = world.open_engine(api=SlowApi(world.service), concurrency=1)
-    async with asyncio.TaskGroup() as tasks:
-        first, *others = [tasks.create_task(submitter.submit(job_named(name))) for name in "abc"]
-        for _ in range(20):
-            await asyncio.sleep(0)
-        world.stop.request(StopReason.SIGNAL, "")
-        assert [await other for other in others] == [Ending.RELEASED, Ending.RELEASED]
-        assert not first.done()
-        answer.set()
-    assert isinstance(first.result(), Accepted)
-    assert world.kinds == [Intent, Intent, Intent, Refused, Refused, JobSubmitted]
 
 
 async def test_the_job_carries_its_key_as_a_tag(clock: FakeClock) -> None:
