@@ -73,8 +73,8 @@ class Stop:
         """Call `listener` when the run is asked to end."""
         self._listeners.append(listener)
 
-    async def pause(self, seconds: float | None) -> None:
-        """Sleep, but no longer than until the run is asked to end; with None, until then."""
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until the run is asked to end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
