@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from batchsubmit.config import WorkerSettings
+from batchsubmit.config import Settings, WorkerSettings
 from batchsubmit.errors import UsageError
 
 Conditions: TypeAlias = Mapping[str, Callable[[], str]]
@@ -80,6 +80,13 @@ async def _expose(metrics: Callable[[str], tuple[bytes, str]] | None, request: w
         return web.Response(status=501, text="metrics need the extra: pip install 'batchsubmit[metrics]'\n")
     body, content_type = metrics(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def stalled(settings: Settings, silent_seconds: float) -> str:
+    """Say that no call of SQS has begun for too long: receiver and heartbeat make no progress."""
+    worker = settings.worker
+    most = worker.wait_seconds + settings.aws.read_timeout_seconds + worker.visibility_timeout_seconds
+    return "" if silent_seconds <= most else f"no progress for {silent_seconds:.0f} s, allowed are {most:.0f} s"
 
 
 def ask_probe(settings: WorkerSettings, probe: str, patience_seconds: float = 3.0) -> tuple[bool, str]:

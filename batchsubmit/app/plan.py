@@ -304,10 +304,8 @@ class _Planner:
         """What the jobs to do take of each instance type, the most used first."""
         jobs, hours, prices = Counter[str](), dict[str, float](), self.settings.prices
         for share, instances in work.items():
-            name, mean = (
-                share.instance_type,
-                self.times.mean_seconds(JobClass(share.trained_model, share.instance_type)),
-            )
+            name = share.instance_type
+            mean = self.times.mean_seconds(JobClass(share.trained_model, name))
             jobs[name] += share.jobs
             if mean is not None:
                 hours[name] = hours.get(name, 0.0) + share.jobs * instances * mean / 3600

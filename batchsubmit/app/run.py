@@ -23,7 +23,7 @@ from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import ResultPlace, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Counts, LedgerState
-from batchsubmit.core.states import Action, Retry, decide, end_words, has_failed, is_good_end
+from batchsubmit.core.states import Action, Retry, decide
 from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
 from batchsubmit.ledger.base import Ledger, Location, parse_location
 from batchsubmit.ledger.open import process_name
@@ -36,7 +36,7 @@ from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, 
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.stopping import FailureLimit, Stop, StopReason, parse_deadline
+from batchsubmit.submit.stopping import FailureLimit, Stop, StopReason, canary_trouble, parse_deadline
 from batchsubmit.text import counted
 
 
@@ -218,14 +218,7 @@ class Run:
 
     def judge_canaries(self) -> None:
         """Stop the run unless all canaries have finished well."""
-        states = [self.ledger.state.get(key) for key in self.canaries]
-        bad = [state for state in states if state is not None and has_failed(state)]
-        why = "the canaries are not known to have finished"
-        if bad:
-            words = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
-            canaries = counted(len(states), "canary", "canaries")
-            why = f"{len(bad)} of {canaries} did not finish well; {bad[0].name}: {words}"
-        if not all(state is not None and is_good_end(state.status) for state in states):
+        if why := canary_trouble([self.ledger.state.get(key) for key in self.canaries]):
             self.stop.request(StopReason.CANARY, f"{why}; the rest was not sent")
 
     def _judge_failures(self, tally: RunCounts) -> None:

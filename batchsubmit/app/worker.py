@@ -11,6 +11,7 @@ from typing import Any
 
 from structlog.contextvars import bind_contextvars
 
+from batchsubmit.app.grace import ShutdownGrace
 from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.ui import live_pages
 from batchsubmit.aws import resolve_region
@@ -19,7 +20,7 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.ledger_state import ACCOUNT, Counts
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
-from batchsubmit.health import Conditions, base_url, serving_probes
+from batchsubmit.health import Conditions, base_url, serving_probes, stalled
 from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.open import open_for_writing, owner_name
@@ -29,12 +30,12 @@ from batchsubmit.observers.base import LogObserver, Readings, RunCounts
 from batchsubmit.observers.progress import DecidedPace, Display, WorkerProgress
 from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.acks import QueueLedger
-from batchsubmit.queue.client import LONG_POLL_SECONDS, Queue, open_queue, region_of
+from batchsubmit.queue.client import Queue, open_queue, region_of
 from batchsubmit.queue.source import SqsSource
 from batchsubmit.schema import RequestChecker
 from batchsubmit.submit.engine import Engine, build_engine
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import ShutdownGrace, Stop, StopReason, stop_on_signals
+from batchsubmit.submit.stopping import Stop, StopReason, stop_on_signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,22 +201,15 @@ class WorkerStatus:
         settings, metrics = self.settings.worker, self.metrics[0].exposition if self.metrics else None
         path, pages = live_pages(ledger, self.settings) if settings.ui else ("", [])
         async with serving_probes(
-            settings, live={"intake": self.stalled}, ready=self.ready(), metrics=metrics, pages=pages
+            settings, live={"intake": self.trouble}, ready=self.ready(), metrics=metrics, pages=pages
         ):
             if path:
                 advise(f"report page: {base_url(settings.metrics_host, settings.metrics_port)}{path}")
             yield
 
-    def stalled(self) -> str:
-        """Say that no call of SQS has begun for too long: receiver and heartbeat make no progress.
-
-        A worker that drains for minutes must not be killed for it.
-        """
-        settings = self.settings
-        most = LONG_POLL_SECONDS + settings.aws.read_timeout_seconds + settings.worker.visibility_timeout_seconds
-        silent = time.monotonic() - self.queue.called_at
-        is_well = self.stop.requested or silent <= most
-        return "" if is_well else f"no progress for {silent:.0f} s, allowed are {most:.0f} s"
+    def trouble(self) -> str:
+        """Say that the worker makes no progress. One that drains for minutes must not be killed for it."""
+        return "" if self.stop.requested else stalled(self.settings, time.monotonic() - self.queue.called_at)
 
     def ready(self) -> Conditions:
         """What a worker needs to take new messages."""

@@ -15,7 +15,8 @@ from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
 from batchsubmit.manifest.file import FetchError, open_manifest
 from batchsubmit.manifest.source import ManifestDelivery, ManifestSource
 from batchsubmit.queue.acks import QueueLedger
-from batchsubmit.queue.message import DeadLetter, Pointer
+from batchsubmit.queue.message import DeadLetter
+from batchsubmit.queue.s3_event import Pointer
 from batchsubmit.text import counted
 
 

@@ -6,11 +6,10 @@ producer of the same body, has the same key; the key that travels as a message a
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import unquote_plus
 
 from batchsubmit.config import Settings, checked_text
 from batchsubmit.core.jobs import Job, JobRejected, job_digest, key_text
@@ -19,6 +18,7 @@ from batchsubmit.log import get_logger
 from batchsubmit.manifest.defaults import Defaults, complete
 from batchsubmit.manifest.jsonl_reader import take_variables
 from batchsubmit.outputs.templates import lasting_batch
+from batchsubmit.queue.s3_event import Pointer, is_s3_event, s3_pointer
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.arns import foreign_arns, text_at
 from batchsubmit.schema.spreadsheets import odd_values
@@ -35,9 +35,6 @@ _BYTE_ORDER_MARK = "\ufeff"
 _DEEPEST = 3
 _MOST_LISTED = 5
 _ORDINAL = re.compile(r"[0-9]{1,9}", re.ASCII)
-_CREATED = re.compile("(s3:)?ObjectCreated:|Object Created$")
-_VERSION, _ETAG = ("versionId", "version-id"), ("eTag", "etag")
-"""By S3's own notifications and by EventBridge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +49,6 @@ class Message:
     receives: int = 1
     sent_at: float = 0.0
     group: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """The message is the jobs of a manifest. `version` and `etag` are an S3 event's, empty where it names none.
-
-    Messages that point to the same version are held under one key, its `repr`.
-    """
-
-    location: str
-    batch: str
-    version: str = ""
-    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +75,6 @@ class DeadLetter:
 
 Parsed: TypeAlias = Job | Pointer | DeadLetter | None
 """None where the message asks for nothing, such as S3's test event."""
-
-
-def _is_s3_event(value: Mapping[str, Any]) -> bool:
-    """Whether it is an event of S3's, by its own notification (its test included) or by EventBridge."""
-    records = value.get("Records")
-    return (
-        (value.get("Event") == "s3:TestEvent" and value.get("Service") == "Amazon S3")
-        or (value.get("source") == "aws.s3" and "detail-type" in value)
-        or (isinstance(records, list) and all(isinstance(each, dict) and "s3" in each for each in records))
-    )
-
-
-def _s3_pointer(event: Mapping[str, Any], batch: str) -> Pointer | None:
-    """Point to the object that was written; None for another event, a folder, or a mark that a folder's writer leaves.
-
-    Raises AttributeError, KeyError, TypeError, ValueError where the event is of another shape.
-    """
-    decode: Callable[[str], str] = str  # EventBridge, unlike S3's own notifications, does not encode the key
-    kind, where = event.get("detail-type", ""), event.get("detail")
-    if "Records" in event:
-        (record,) = event["Records"]  # S3 sends one
-        kind, where, decode = record["eventName"], record["s3"], unquote_plus
-    if where is None or not _CREATED.match(kind):
-        return None
-    written = where["object"]
-    key = decode(written["key"])
-    is_mark = key.rpartition("/")[2] == "_SUCCESS" or key.endswith("_$folder$")
-    if key.endswith("/") or (is_mark and not written.get("size")):
-        return None
-    version, etag = (next(filter(None, map(written.get, names)), "") for names in (_VERSION, _ETAG))
-    return Pointer(f"s3://{where['bucket']['name']}/{key}", batch, str(version), str(etag).strip('"'))
 
 
 def _sns_attributes(value: Mapping[str, Any]) -> dict[str, str]:
@@ -166,9 +119,9 @@ class MessageReader:
         if depth and value.get("Type") == "Notification" and isinstance(value.get("Message"), str):
             inner = read_json(value["Message"].removeprefix(_BYTE_ORDER_MARK))
             return self._parse(inner, {**_sns_attributes(value), **attributes}, depth - 1)
-        if depth and _is_s3_event(value):
+        if depth and is_s3_event(value):
             try:
-                return _s3_pointer(value, self._batch_in(value, attributes))
+                return s3_pointer(value, self._batch_in(value, attributes))
             except (AttributeError, KeyError, TypeError, ValueError) as exc:
                 raise UsageError("the body is an S3 event, and not of one object as S3 sends it") from exc
         if depth and {"detail-type", "detail", "source"} <= value.keys():

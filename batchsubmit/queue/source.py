@@ -23,7 +23,8 @@ from batchsubmit.queue.acks import Acks, QueueLedger, Why
 from batchsubmit.queue.client import MOST_ENTRIES, Queue, QueueBusyError
 from batchsubmit.queue.held import HeldJob, HeldJobs
 from batchsubmit.queue.manifest_message import ManifestMessage, open_manifest_message
-from batchsubmit.queue.message import DeadLetter, Message, MessageReader, Pointer
+from batchsubmit.queue.message import DeadLetter, Message, MessageReader
+from batchsubmit.queue.s3_event import Pointer
 
 _EXCHANGE_SECONDS = 5.0
 """How often ten messages are exchanged while as many are held as may be: 0.4 calls a second beside the heartbeat."""

@@ -23,40 +23,8 @@ from batchsubmit.submit.inputs import Inputs
 from batchsubmit.submit.lookup import Lookup, Undecided
 from batchsubmit.submit.poller import Poller
 from batchsubmit.submit.recorder import Recorder
-from batchsubmit.submit.stopping import InProgress, Stop, StopReason
+from batchsubmit.submit.stopping import Denials, InProgress, Stop, StopReason
 from batchsubmit.submit.submitter import Submission, Submitter
-
-_MANY_OF_ONE_KIND = 20
-_FEW_OF_SEVERAL = 5
-"""So many denials and nothing accepted: it is not about the row. Jobs of one membership and model may well be denied
-alone, so of those more are tried: behind them others may stand."""
-
-
-class Denials:
-    """Denied jobs of a run that nothing was accepted of: nobody knows yet whether it is about them or the caller."""
-
-    def __init__(self) -> None:
-        self.kept: list[tuple[Delivery, Denied]] = []
-        self.is_about_rows = False
-
-    def take(self) -> list[tuple[Delivery, Denied]]:
-        """Give all that are kept, and keep none."""
-        kept, self.kept = self.kept, []
-        return kept
-
-    @property
-    def stops_run(self) -> bool:
-        """Whether enough were denied to stop a run that is still under way."""
-        return len(self.kept) >= (_FEW_OF_SEVERAL if self._is_of_several else _MANY_OF_ONE_KIND)
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether, at a run's end, it is rather the caller than the rows."""
-        return len(self.kept) >= _FEW_OF_SEVERAL or self._is_of_several
-
-    @property
-    def _is_of_several(self) -> bool:
-        return len({(each.job.membership, each.job.trained_model) for each, _ in self.kept}) > 1
 
 
 @dataclass(kw_only=True, eq=False)

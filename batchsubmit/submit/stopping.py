@@ -1,4 +1,4 @@
-"""Why and how a run stops before its end: a signal, a deadline, too many failures, or something that stops every job.
+"""Why and how a run stops before its end: a signal, a deadline, canaries, failures, denials, or what stops every job.
 
 `Stop` is where that is decided: each part asks it before it begins something, and it wakes the parts that wait.
 """
@@ -8,7 +8,7 @@ import math
 import re
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -16,8 +16,10 @@ from enum import StrEnum
 
 from batchsubmit.clock import Clock
 from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause, Result
+from batchsubmit.core.source import Delivery
+from batchsubmit.core.states import JobState, end_words, has_failed, is_good_end
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.log import get_logger
+from batchsubmit.text import counted
 
 
 class StopReason(StrEnum):
@@ -73,8 +75,8 @@ class Stop:
         """Call `listener` when the run is asked to end."""
         self._listeners.append(listener)
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep, but no longer than until the run is asked to end."""
+    async def pause(self, seconds: float | None) -> None:
+        """Sleep, but no longer than until the run is asked to end; for None until then."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
@@ -260,6 +262,50 @@ class FailureLimit:
         return failed > self.most
 
 
+_MANY_OF_ONE_KIND = 20
+_FEW_OF_SEVERAL = 5
+"""So many denials and nothing accepted: it is not about the row. Jobs of one membership and model may well be denied
+alone, so of those more are tried: behind them others may stand."""
+
+
+class Denials:
+    """Denied jobs of a run that nothing was accepted of: nobody knows yet whether it is about them or the caller."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Delivery, Denied]] = []
+        self.is_about_rows = False
+
+    def take(self) -> list[tuple[Delivery, Denied]]:
+        """Give all that are kept, and keep none."""
+        kept, self.kept = self.kept, []
+        return kept
+
+    @property
+    def stops_run(self) -> bool:
+        """Whether enough were denied to stop a run that is still under way."""
+        return len(self.kept) >= (_FEW_OF_SEVERAL if self._is_of_several else _MANY_OF_ONE_KIND)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether, at a run's end, it is rather the caller than the rows."""
+        return len(self.kept) >= _FEW_OF_SEVERAL or self._is_of_several
+
+    @property
+    def _is_of_several(self) -> bool:
+        return len({(each.job.membership, each.job.trained_model) for each, _ in self.kept}) > 1
+
+
+def canary_trouble(canaries: Sequence[JobState | None]) -> str:
+    """Say why the rest of a run is not sent after its canaries; empty where all of them finished well."""
+    bad = [state for state in canaries if state is not None and has_failed(state)]
+    if bad:
+        words = end_words(bad[0]) if bad[0].bad_end else f"{bad[0].code}: {bad[0].message}"
+        count = counted(len(canaries), "canary", "canaries")
+        return f"{len(bad)} of {count} did not finish well; {bad[0].name}: {words}"
+    is_well = all(state is not None and is_good_end(state.status) for state in canaries)
+    return "" if is_well else "the canaries are not known to have finished"
+
+
 def parse_deadline(text: str, now: datetime) -> datetime:
     """Read `HH:MM` (in the zone of `now`; a time past means tomorrow) or an RFC 3339 moment. Raises UsageError.
 
@@ -282,74 +328,3 @@ def _next(clock_time: time, now: datetime) -> datetime:
     today = datetime.combine(now.date(), clock_time.replace(microsecond=0, fold=now.fold), now.tzinfo)
     # Compared as moments: wall clocks of one zone compare as if they never changed.
     return today if today.timestamp() > now.timestamp() else today + timedelta(days=1)
-
-
-LAST_SECONDS = 10.0
-"""After the grace: to hand messages back, to write down what is known and to free the jobs. Then comes the end."""
-
-_CUT_AGAIN_SECONDS = 0.5
-
-
-class ShutdownGrace:
-    """How long a worker may take to end: a container is killed some time after its SIGTERM.
-
-    It begins when the run is asked to stop, for whatever reason. A call that is cut off leaves an open intent, and the
-    worker that takes the job next looks it up; `cut_short` says how many there were.
-    """
-
-    def __init__(self, stop: Stop, seconds: float) -> None:
-        self.cut_short = ""
-        self._seconds = seconds
-        self._stop = stop
-
-    @asynccontextmanager
-    async def for_calls(self, under_way: Callable[[], int]) -> AsyncIterator[None]:
-        """Cancel the calls inside when the grace is over; `under_way` counts them."""
-        limit = asyncio.timeout(None)
-
-        async def give_up() -> None:
-            calls = under_way()
-            get_logger().warning("worker.grace_over", grace_seconds=self._seconds, calls_under_way=calls)
-            self.cut_short = (
-                f"; the grace of {self._seconds:g} s was over, and the calls in progress ({calls}) were given up: "
-                "the worker that takes their jobs next looks them up"
-            )
-            limit.reschedule(0)
-
-        try:
-            async with limit:
-                with self._stop.acting_after(self._seconds, give_up):
-                    yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-
-    @asynccontextmanager
-    async def for_everything(self) -> AsyncIterator[None]:
-        """Cut everything off some seconds after the grace; each clean-up that waits then is cut off in its turn.
-
-        Raises StoppedError where that was necessary.
-        """
-        task, cuts = asyncio.current_task(), 0
-        assert task is not None  # noqa: S101 (an async context manager runs in a task)
-
-        async def cut_off() -> None:
-            nonlocal cuts
-            while True:
-                cuts += 1
-                task.cancel()
-                await asyncio.sleep(_CUT_AGAIN_SECONDS)
-
-        try:
-            with self._stop.acting_after(self._seconds + LAST_SECONDS, cut_off):
-                yield
-        except asyncio.CancelledError:
-            if not cuts:
-                raise
-            for _ in range(cuts):
-                task.uncancel()
-            raise StoppedError(
-                f"the grace of {self._seconds:g} s was over, and {LAST_SECONDS:g} s more were not enough to hand back "
-                "and write down everything: messages that were held show again after their visibility timeout, and "
-                "the jobs of calls in progress are looked up by the worker that takes them next"
-            ) from None

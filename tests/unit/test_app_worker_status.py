@@ -62,18 +62,18 @@ def test_without_the_extra_there_are_no_metrics_and_no_failure(
 def test_a_worker_that_calls_no_more_is_stalled_after_its_time(queue: Queue, status: WorkerStatus) -> None:
     """The next call ends that."""
     queue.called_at = time.monotonic() - 25
-    assert status.stalled() == ""
+    assert status.trouble() == ""
     queue.called_at -= 6
-    assert status.stalled() == "no progress for 31 s, allowed are 30 s"
+    assert status.trouble() == "no progress for 31 s, allowed are 30 s"
     queue.called_at = time.monotonic()
-    assert status.stalled() == ""
+    assert status.trouble() == ""
 
 
 def test_a_worker_that_drains_for_long_is_alive(queue: Queue, stop: Stop, status: WorkerStatus) -> None:
     """It must not be killed for that."""
     stop.request(StopReason.SIGNAL, "SIGTERM")
     queue.called_at -= 3600
-    assert status.stalled() == ""
+    assert status.trouble() == ""
 
 
 def test_a_worker_is_ready_as_its_last_call_went(queue: Queue, stop: Stop, status: WorkerStatus) -> None:

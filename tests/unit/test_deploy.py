@@ -26,10 +26,10 @@ from deploy_samples import (
 )
 
 from batchsubmit import __version__
+from batchsubmit.app.grace import LAST_SECONDS
 from batchsubmit.config import Settings, load_settings
 from batchsubmit.observers.base import Readings
 from batchsubmit.observers.metrics import Metrics
-from batchsubmit.submit.stopping import LAST_SECONDS
 
 TO_CUT_OFF_SECONDS = 5
 """From the moment at which nothing more is waited for to the end of the process."""

@@ -8,7 +8,7 @@ from conftest import OTHER_MEMBERSHIP, job_named
 from strategies import MEMBERSHIP
 
 from batchsubmit.core.jobs import Denied
-from batchsubmit.submit.job_run import Denials
+from batchsubmit.submit.stopping import Denials
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from strategies import JSON_VALUES, REGION
 
 from batchsubmit.config import Settings, SubmitSettings
 from batchsubmit.core.jobs import Job, job_digest, key_text
-from batchsubmit.queue.message import MOST_BYTES, DeadLetter, Message, MessageReader, Parsed, Pointer
+from batchsubmit.queue.message import MOST_BYTES, DeadLetter, Message, MessageReader, Parsed
+from batchsubmit.queue.s3_event import Pointer
 from batchsubmit.schema import canonical
 
 REQUEST = request_named("one")

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from virtual_time import virtually
 
+from batchsubmit.app.grace import LAST_SECONDS, ShutdownGrace
 from batchsubmit.errors import StoppedError
-from batchsubmit.submit.stopping import LAST_SECONDS, ShutdownGrace, Stop, StopReason
+from batchsubmit.submit.stopping import Stop, StopReason
 
 
 def now() -> float:
