@@ -32,8 +32,8 @@ from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, Batchsubmit
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import LedgerFile, holding_run, lock, shared_file_system
+from batchsubmit.ledger.items import TABLE_ADDRESS, check_format
 from batchsubmit.ledger.read import fold_ledger
-from batchsubmit.ledger.table import TABLE_ADDRESS, check_format
 from batchsubmit.manifest.check import open_checked_manifest
 from batchsubmit.schema.arns import partition_of, region_in
 from batchsubmit.submit.engine import open_reads

@@ -20,8 +20,7 @@ from batchsubmit.ledger.base import ClaimedArnError, Location, TableLocation, pa
 from batchsubmit.ledger.codec import Chain, encode_line
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import keep_runs_off, write_ledger
-from batchsubmit.ledger.read import read_events, read_ledger
-from batchsubmit.ledger.table import (
+from batchsubmit.ledger.items import (
     ConflictError,
     JobRow,
     Table,
@@ -31,6 +30,7 @@ from batchsubmit.ledger.table import (
     line_of,
     write_run,
 )
+from batchsubmit.ledger.read import read_events, read_ledger
 from batchsubmit.text import counted
 
 _JOBS_AT_ONCE = 32

@@ -1,27 +1,38 @@
-"""`batchsubmit status`."""
+"""`batchsubmit status`, and with --watch the view that follows a run."""
 
-from collections.abc import Iterator
+import os
+import re
+import socket
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from batchsubmit.aws import resolve_region
 from batchsubmit.cli.help import READ_EXITS
 from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import Settings
+from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, State, end_words, has_failed
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.read import TableFollower, Tail, read_ledger
-from batchsubmit.observers.progress import Feed, LiveRun, has_died, watch
+from batchsubmit.observers.progress import BAD, Feed, LaneCounts, LiveRun, following, line_at
 from batchsubmit.report.reasons import Reasons
-from batchsubmit.text import counted, utc_words
+from batchsubmit.text import counted, cut, duration, fitted, printable, utc_words, with_names
 
 _MOST_LISTED, _MOST_REASONS = 10, 10
 _REFRESH_SECONDS = 1.0
@@ -81,7 +92,7 @@ def _watch(ledger: Location, region: str | None, *, interval: float, only: str, 
     try:
         console = Console(stderr=as_json)
         seconds = interval if not console.is_terminal else refresh
-        live = watch(feed, console, seconds=seconds, only=only, names=membership_names)
+        live = watch(feed, console, seconds=seconds, only=only)
     except KeyboardInterrupt:
         return _read(ledger, region)
     run, end = live.run, live.ledger_state.work.end
@@ -181,3 +192,86 @@ _JOBS_LISTED = {
     State.UNKNOWN: {"reason": "message"},
 }
 """The jobs that are listed, and what JSON has of each, by its word there."""
+
+
+def watch(
+    feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = membership_names
+) -> LiveRun:
+    """Show a run every so many seconds until it ends or dies; give the last state. Raises what the feed raises.
+
+    A terminal shows the memberships that fit `only`, by the `names` that people give them, and rings at the end.
+    """
+    shown, has_ended = 0, False
+    screen = Live(console=console, auto_refresh=False, transient=True)
+
+    def show(live: LiveRun, now: datetime) -> None:
+        nonlocal shown
+        if console.is_terminal:
+            screen.update(picture(live, now, console.size, only, names), refresh=True)
+            return
+        new = min(live.failure_count - shown, len(live.failures))
+        shown = live.failure_count
+        for line in (*list(live.failures)[len(live.failures) - new :], line_at(now, live.read(now).parts())):
+            console.print(with_names(line, names), highlight=False, markup=False, soft_wrap=True)
+
+    with screen if console.is_terminal else nullcontext():
+        for live in following(feed, LiveRun):
+            if has_ended or live.is_over:
+                break
+            show(live, datetime.now(UTC))
+            has_ended = live.run is not None and has_died(live.run)
+            if not has_ended:  # else it may have written its end since, and is read once more
+                time.sleep(seconds)
+    if console.is_terminal:
+        console.bell()
+    return live
+
+
+def has_died(run: RunStarted) -> bool:
+    """Whether the process that had the ledger is gone; one on another machine is believed to live."""
+    holder = re.fullmatch(r"process (\d+) on (.+)", run.holder)
+    if holder is None or holder[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder[1]), 0)  # signal 0 is none: it only asks whether there is such a process
+    except OSError as exc:
+        return isinstance(exc, ProcessLookupError)  # else there is one, of another user
+    return False
+
+
+def picture(
+    live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*", names: Mapping[str, str] = membership_names
+) -> RenderableType:
+    """A screen of so many columns and lines: totals, failures, and what has room of the memberships that fit `only`."""
+    width, height = size
+    failures = [Text(cut(with_names(line, names), width), style="red") for line in live.failures]
+    head = [Text(line) for line in fitted(live.read(now).parts(), width)]
+    if run := live.run:
+        head.insert(0, Text(f"run {run.run}, {duration((now - datetime.fromisoformat(run.at)).total_seconds())}"))
+    lanes = [
+        replace(lane, membership=name)
+        for lane in live.lanes()
+        for name in (with_names(lane.membership, names),)
+        if fnmatchcase(lane.membership, only) or fnmatchcase(name, only)
+    ]
+    room = max(height - len(head) - len(failures) - 3, 0)  # the table's head, the line for others, the cursor's
+    table = lanes_table(lanes[:room], {name for lane in lanes for name in BAD if getattr(lane.counts, name)}, width)
+    others = lanes[room:]
+    left = sum(lane.left for lane in others)
+    more = [Text(f"... and {counted(len(others), 'more membership')}, {left:,} left")] if others else []
+    return Group(*head, *failures, *([table] if room and lanes else ()), *more)
+
+
+def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str], width: int) -> Table:
+    """The memberships; of the counts that are mostly zero, those with these names."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    names = ("submitted", *(name for name in BAD if name in bad))
+    room = width - len(" left slots  ") - sum(len(name) + 1 for name in names)
+    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=min(max(room, 8), 36))
+    for heading in ("left", "slots", *names):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for lane in lanes:
+        slots = f"{lane.counts.running:,}/{'?' if lane.limit is None else f'{lane.limit:,}'}"
+        numbers = (f"{getattr(lane.counts, name):,}" for name in names)
+        table.add_row(Text(printable(lane.membership)), f"{lane.left:,}", slots, *numbers)
+    return table

@@ -20,7 +20,7 @@ from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.aws import NO_CREDENTIALS, THROTTLING_CODES, Timeouts, error_code, open_client
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.table import Address, ConflictError, Item, MissingTableError
+from batchsubmit.ledger.items import Address, ConflictError, Item, MissingTableError
 
 GIVE_UP_SECONDS = 60.0
 """How long trouble may last before the run stops. A partition of DynamoDB fails over within seconds."""

@@ -36,8 +36,8 @@ async def open_for_writing(
         return
     # A run with a file needs nothing of this, and botocore and its kin take half a second.
     from batchsubmit.ledger.dynamodb import open_table  # noqa: PLC0415
+    from batchsubmit.ledger.items import check_format  # noqa: PLC0415
     from batchsubmit.ledger.shared import LeaseTerms, open_shared  # noqa: PLC0415
-    from batchsubmit.ledger.table import check_format  # noqa: PLC0415
 
     clock = SystemClock()
     terms = LeaseTerms(lease_seconds=settings.ledger.lease_seconds, call_seconds=settings.aws.call_seconds)

@@ -20,7 +20,7 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line, require_ledger
-from batchsubmit.ledger.table import JOB, RUNS, JobRow, Table, events_of, page_address, run_events
+from batchsubmit.ledger.items import JOB, RUNS, JobRow, Table, events_of, page_address, run_events
 
 _Result = TypeVar("_Result")
 

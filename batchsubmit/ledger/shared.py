@@ -23,7 +23,7 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState, Phase, fold
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger import base
-from batchsubmit.ledger.table import (
+from batchsubmit.ledger.items import (
     Address,
     ConflictError,
     Item,

@@ -5,24 +5,19 @@ job counts as running from its acceptance until a `finished` event, but no more 
 """
 
 import asyncio
-import os
-import re
-import socket
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from batchsubmit.core.jobs import Event, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
@@ -32,13 +27,13 @@ from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
 from batchsubmit.observers.base import Observer
 from batchsubmit.report.timeline import slots_known
-from batchsubmit.text import counted, cut, duration, fitted, printable, rate, share, with_names
+from batchsubmit.text import counted, duration, fitted, printable, rate, share
 
 _REFRESH_SECONDS = 0.2
 _LINE_SECONDS = 30.0
 _ESTIMATE_SECONDS = 5.0
 _FAILURES_KEPT = 5
-_BAD = ("failed", "rejected", "cancelled", "unknown")
+BAD = ("failed", "rejected", "cancelled", "unknown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +72,7 @@ class RunProgress:
 
     def bad(self) -> list[str]:
         """What did not go well."""
-        return [f"{number:,} {name}" for name in _BAD if (number := getattr(self.counts, name))]
+        return [f"{number:,} {name}" for name in BAD if (number := getattr(self.counts, name))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,84 +284,3 @@ class LiveRun(RunHistory):
             per_second=self.per_second(now),
             eta=self.words(now),
         )
-
-
-def watch(feed: Feed, console: Console, *, seconds: float, only: str = "*", names: Mapping[str, str] = {}) -> LiveRun:
-    """Show a run every so many seconds until it ends or dies; give the last state. Raises what the feed raises.
-
-    A terminal shows the memberships that fit `only`, by the `names` that people give them, and rings at the end.
-    """
-    shown, has_ended = 0, False
-    screen = Live(console=console, auto_refresh=False, transient=True)
-
-    def show(live: LiveRun, now: datetime) -> None:
-        nonlocal shown
-        if console.is_terminal:
-            screen.update(picture(live, now, console.size, only, names), refresh=True)
-            return
-        new = min(live.failure_count - shown, len(live.failures))
-        shown = live.failure_count
-        for line in (*list(live.failures)[len(live.failures) - new :], line_at(now, live.read(now).parts())):
-            console.print(with_names(line, names), highlight=False, markup=False, soft_wrap=True)
-
-    with screen if console.is_terminal else nullcontext():
-        for live in following(feed, LiveRun):
-            if has_ended or live.is_over:
-                break
-            show(live, datetime.now(UTC))
-            has_ended = live.run is not None and has_died(live.run)
-            if not has_ended:  # else it may have written its end since, and is read once more
-                time.sleep(seconds)
-    if console.is_terminal:
-        console.bell()
-    return live
-
-
-def has_died(run: RunStarted) -> bool:
-    """Whether the process that had the ledger is gone; one on another machine is believed to live."""
-    holder = re.fullmatch(r"process (\d+) on (.+)", run.holder)
-    if holder is None or holder[2] != socket.gethostname():
-        return False
-    try:
-        os.kill(int(holder[1]), 0)  # signal 0 is none: it only asks whether there is such a process
-    except OSError as exc:
-        return isinstance(exc, ProcessLookupError)  # else there is one, of another user
-    return False
-
-
-def picture(
-    live: LiveRun, now: datetime, size: tuple[int, int], only: str = "*", names: Mapping[str, str] = {}
-) -> RenderableType:
-    """A screen of so many columns and lines: totals, failures, and what has room of the memberships that fit `only`."""
-    width, height = size
-    failures = [Text(cut(with_names(line, names), width), style="red") for line in live.failures]
-    head = [Text(line) for line in fitted(live.read(now).parts(), width)]
-    if run := live.run:
-        head.insert(0, Text(f"run {run.run}, {duration((now - datetime.fromisoformat(run.at)).total_seconds())}"))
-    lanes = [
-        replace(lane, membership=name)
-        for lane in live.lanes()
-        for name in (with_names(lane.membership, names),)
-        if fnmatchcase(lane.membership, only) or fnmatchcase(name, only)
-    ]
-    room = max(height - len(head) - len(failures) - 3, 0)  # the table's head, the line for others, the cursor's
-    table = lanes_table(lanes[:room], {name for lane in lanes for name in _BAD if getattr(lane.counts, name)}, width)
-    others = lanes[room:]
-    left = sum(lane.left for lane in others)
-    more = [Text(f"... and {counted(len(others), 'more membership')}, {left:,} left")] if others else []
-    return Group(*head, *failures, *([table] if room and lanes else ()), *more)
-
-
-def lanes_table(lanes: Iterable[LaneCounts], bad: Collection[str], width: int) -> Table:
-    """The memberships; of the counts that are mostly zero, those with these names."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    names = ("submitted", *(name for name in _BAD if name in bad))
-    room = width - len(" left slots  ") - sum(len(name) + 1 for name in names)
-    table.add_column("membership", no_wrap=True, overflow="ellipsis", max_width=min(max(room, 8), 36))
-    for heading in ("left", "slots", *names):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for lane in lanes:
-        slots = f"{lane.counts.running:,}/{'?' if lane.limit is None else f'{lane.limit:,}'}"
-        numbers = (f"{getattr(lane.counts, name):,}" for name in names)
-        table.add_row(Text(printable(lane.membership)), f"{lane.left:,}", slots, *numbers)
-    return table

@@ -27,9 +27,9 @@ from batchsubmit.ledger.dynamodb import (
     open_table,
     write_address,
 )
+from batchsubmit.ledger.items import Address
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
-from batchsubmit.ledger.table import Address
 
 REGION = "us-east-1"
 QUICK = LeaseTerms(lease_seconds=2.0, call_seconds=0.2)

@@ -21,8 +21,8 @@ from batchsubmit.core.jobs import Absent, Intent, JobSubmitted, JobUnknown, Refu
 from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError, Mine, Taken
+from batchsubmit.ledger.items import Address, ConflictError, Item
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, ConflictError, Item
 from batchsubmit.verify import Audit
 
 KEY = "k"

@@ -1,8 +1,8 @@
-"""The in-memory side of the seam `ledger.table.Table`."""
+"""The in-memory side of the seam `ledger.items.Table`."""
 
 from collections.abc import AsyncIterator, Collection
 
-from batchsubmit.ledger.table import Address, ConflictError, Item
+from batchsubmit.ledger.items import Address, ConflictError, Item
 
 
 class MemoryTable:

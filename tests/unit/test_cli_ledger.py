@@ -12,8 +12,8 @@ from batchsubmit.core.jobs import EarlierRejected, Event, Refused, RunEnded, Run
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import TableLocation, parse_location
+from batchsubmit.ledger.items import job_address
 from batchsubmit.ledger.read import by_time, read_ledger
-from batchsubmit.ledger.table import job_address
 from batchsubmit.verify import Audit
 
 STARTED = RunStarted(at=AT, run="r", batch="", manifest="m", manifest_sha256="", version="1", holder="h")

@@ -15,8 +15,8 @@ from batchsubmit.core.jobs import Absent, JobFinished, JobRejected, JobSubmitted
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError, Mine, Taken
+from batchsubmit.ledger.items import PAGE_CHARACTERS, Address
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared, session_address
-from batchsubmit.ledger.table import PAGE_CHARACTERS, Address
 from batchsubmit.verify import Audit
 
 TERMS = LeaseTerms(lease_seconds=12, call_seconds=4)

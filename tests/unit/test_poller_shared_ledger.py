@@ -13,8 +13,8 @@ from virtual_time import VirtualClock, running_loop, virtually
 from world import World
 
 from batchsubmit.core.jobs import Accepted, Intent, Job, JobFinished, JobSubmitted
+from batchsubmit.ledger.items import Address, Item
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
-from batchsubmit.ledger.table import Address, Item
 from batchsubmit.sandbox import SandboxService
 from batchsubmit.slots import Poll
 from batchsubmit.submit.poller import Poller

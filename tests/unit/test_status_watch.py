@@ -13,6 +13,7 @@ from conftest import EPOCH, OTHER_MEMBERSHIP, job_named
 from rich.console import Console
 from strategies import MEMBERSHIP
 
+from batchsubmit.cli.status import picture, watch
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import (
     Event,
@@ -26,7 +27,7 @@ from batchsubmit.core.jobs import (
     Share,
 )
 from batchsubmit.core.ledger_state import Counts
-from batchsubmit.observers.progress import LaneCounts, LiveRun, line_at, picture, watch
+from batchsubmit.observers.progress import LaneCounts, LiveRun, line_at
 
 
 class Story:

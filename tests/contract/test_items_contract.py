@@ -9,7 +9,7 @@ import pytest
 from memory_table import MemoryTable
 
 from batchsubmit.ledger.dynamodb import open_table
-from batchsubmit.ledger.table import Address, ConflictError, Table
+from batchsubmit.ledger.items import Address, ConflictError, Table
 
 HERE = Address("job#a", "job")
 _numbers = count()
