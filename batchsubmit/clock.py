@@ -1,9 +1,13 @@
-"""Time as a parameter: the one seam through which the program learns the time and waits."""
+"""Time as a parameter: the one seam through which the program learns the time and waits; and deadlines."""
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from typing import Protocol
+
+from batchsubmit.errors import UsageError
 
 # A lease, a message's visibility and the service's own work go on while this machine is suspended.
 _AWAKE_AND_ASLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -44,3 +48,27 @@ class SystemClock:
 def timestamp(moment: datetime) -> str:
     """RFC 3339 with microseconds and Z, as every line of the ledger has it."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def parse_deadline(text: str, now: datetime) -> datetime:
+    """Read `HH:MM` (in the zone of `now`; a time past means tomorrow) or an RFC 3339 moment. Raises UsageError.
+
+    Where `now` is naive it is local time, which a fixed offset would get wrong in a night when clocks change.
+    """
+    moment = None
+    with suppress(ValueError):
+        moment = _next(time_of_day.fromisoformat(text), now)
+    with suppress(ValueError):
+        moment = moment or datetime.fromisoformat(text)
+    if moment is None:
+        raise UsageError(f"--deadline {text}: give a time (06:00) or a moment (2026-11-24T06:00:00Z)")
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+def _next(clock_time: time_of_day, now: datetime) -> datetime:
+    if clock_time.tzinfo is not None:
+        now, clock_time = now.astimezone(clock_time.tzinfo), clock_time.replace(tzinfo=None)
+    today = datetime.combine(now.date(), clock_time.replace(microsecond=0, fold=now.fold), now.tzinfo)
+    # Compared as moments: wall clocks of one zone compare as if they never changed.
+    return today if today.timestamp() > now.timestamp() else today + timedelta(days=1)

@@ -19,7 +19,7 @@ from batchsubmit.aws import resolve_region
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, checked_text, load_settings
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import read_ledger, run_blocking
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.file import ManifestFile

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.aws import resolve_region
@@ -20,9 +19,9 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
 from batchsubmit.forecast import RunHistory
-from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.outputs.notify import Target, notice, notify
+from batchsubmit.outputs.notify import Target, notice, notify, report_link
 from batchsubmit.outputs.upload import Destination, upload
 from batchsubmit.report.reasons import Reasons
 from batchsubmit.report.summary import Summary, outcome_words
@@ -99,7 +98,7 @@ class AfterRun:
                 counts=summary.counts.as_dict(),
                 expected_finish=finish,
                 report=report,
-                link=_link(report, result.uploaded, region),
+                link=report_link(report, result.uploaded, region),
                 uploaded=result.uploaded,
                 problems=result.problems,
             )
@@ -142,15 +141,3 @@ def _outlook(ledger: Location, region: str | None) -> tuple[dict[str, float | st
     top = [f"{each.count:,} {each.state}: {each.kind}" for each in reasons.most_frequent_first()[:_MOST_REASONS]]
     finish = progress.finish(now)
     return finish.as_dict(now) if finish and finish.seconds else None, top
-
-
-def _link(report: str, uploaded: list[str], region: str | None) -> str:
-    """Where a browser finds the report: its copy in S3, by the console, else the file on this machine."""
-    if not report:
-        return ""
-    name = Path(report).name
-    for bucket, _, key in (url.removeprefix("s3://").partition("/") for url in uploaded):
-        if key.rpartition("/")[2] == name:
-            query = urlencode({"prefix": key} | ({"region": region} if region else {}))
-            return f"https://console.aws.amazon.com/s3/object/{quote(bucket)}?{query}"
-    return Path(report).absolute().as_uri()

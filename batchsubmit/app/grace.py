@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from batchsubmit.errors import StoppedError
+from batchsubmit.config import WorkerSettings
+from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.log import get_logger
 from batchsubmit.submit.stopping import Stop
 
@@ -77,3 +78,12 @@ class ShutdownGrace:
                 "and write down everything: messages that were held show again after their visibility timeout, and "
                 "the jobs of calls in progress are looked up by the worker that takes them next"
             ) from None
+
+
+def require_grace(worker: WorkerSettings) -> None:
+    """Raise UsageError where the grace does not last for a long poll, which is never cut off."""
+    if worker.grace_seconds < worker.wait_seconds:
+        raise UsageError(
+            f"worker.grace_seconds is {worker.grace_seconds:g}, and a long poll, which is never cut off, takes "
+            f"worker.wait_seconds, {worker.wait_seconds}: set the first to more"
+        )

@@ -24,7 +24,7 @@ from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.states import is_good_end
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.forecast import NOTHING_KNOWN, Finish, RunHistory, SlotCounts, assumed_times, forecast, lanes_of
-from batchsubmit.ledger.base import Location
+from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
 from batchsubmit.manifest.progress import ManifestProgress

@@ -19,24 +19,26 @@ import msgspec
 from structlog.contextvars import bind_contextvars
 
 from batchsubmit import __version__
-from batchsubmit.clock import SystemClock, timestamp
+from batchsubmit.clock import SystemClock, parse_deadline, timestamp
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.jobs import ResultPlace, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, Retry, decide
 from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
-from batchsubmit.ledger.base import Ledger, Location, parse_location
+from batchsubmit.ledger.base import Ledger
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile, path_beside
-from batchsubmit.manifest.progress import IN_THE_LEDGER, ManifestProgress, ledger_places, overwriting
+from batchsubmit.manifest.overwrites import IN_THE_LEDGER, ledger_places, overwriting
+from batchsubmit.manifest.progress import ManifestProgress
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
 from batchsubmit.report.summary import Summary, UnknownJob
 from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import Engine
-from batchsubmit.submit.stopping import FailureLimit, Stop, StopReason, canary_trouble, parse_deadline
+from batchsubmit.submit.stopping import FailureLimit, Stop, StopReason, canary_trouble
 from batchsubmit.text import counted
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region, warnings_of_rows
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import JobSummary, is_running
-from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, read_quotas
+from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
+from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings

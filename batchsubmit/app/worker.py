@@ -11,18 +11,19 @@ from typing import Any
 
 from structlog.contextvars import bind_contextvars
 
-from batchsubmit.app.grace import ShutdownGrace
+from batchsubmit.app.grace import ShutdownGrace, require_grace
 from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
 from batchsubmit.app.ui import live_pages
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.client import open_cleanrooms, read_quotas
+from batchsubmit.cleanrooms.client import open_cleanrooms
+from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings, changed
 from batchsubmit.core.ledger_state import ACCOUNT, Counts
 from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
 from batchsubmit.health import Conditions, base_url, serving_probes, stalled
-from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.file import FileLedger
+from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.open import open_for_writing, owner_name
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
@@ -163,11 +164,7 @@ def queue_and_region(settings: Settings) -> tuple[str, str]:
         raise UsageError("no queue: give --queue-url, or queue_url under [worker] in the settings")
     if worker.ui and not worker.metrics_port:
         raise UsageError("worker.ui needs a port, and worker.metrics_port is 0: set one, or worker.ui to false")
-    if worker.grace_seconds < worker.wait_seconds:
-        raise UsageError(
-            f"worker.grace_seconds is {worker.grace_seconds:g}, and a long poll, which is never cut off, takes "
-            f"worker.wait_seconds, {worker.wait_seconds}: set the first to more"
-        )
+    require_grace(worker)
     return worker.queue_url, require_region(resolve_region(settings.aws) or region_of(worker.queue_url))
 
 

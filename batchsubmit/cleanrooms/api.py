@@ -103,14 +103,6 @@ class Resource:
     budgets: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedQuotas:
-    """Jobs that may be pending or running at once; None where Service Quotas does not say."""
-
-    per_membership: int | None = None
-    per_account: int | None = None
-
-
 class JobsApi(Protocol):
     """What the program needs of the service. Nothing but cancellation is raised: trouble is an outcome as well."""
 

@@ -17,7 +17,6 @@ import aiohttp
 from aiobotocore.session import AioSession
 from botocore import exceptions as aws
 
-from batchsubmit.advice import QUOTA_SERVICE
 from batchsubmit.aws import (
     NO_CREDENTIALS,
     THROTTLING_CODES,
@@ -28,10 +27,9 @@ from batchsubmit.aws import (
     watch_departure,
 )
 from batchsubmit.cleanrooms import responses
-from batchsubmit.cleanrooms.api import AppliedQuotas, Input, JobDetails, JobPage, Resource
-from batchsubmit.config import AwsSettings, Settings
+from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, Resource
+from batchsubmit.config import Settings
 from batchsubmit.core.jobs import KEY_TAG, Accepted, Forbidden, Job, NotSent, Result, Uncertain
-from batchsubmit.log import get_logger
 
 _Answer = TypeVar("_Answer")
 
@@ -190,24 +188,3 @@ def _sandbox_session() -> AioSession:
     session = AioSession(session_vars=dict(nowhere))
     session.set_credentials("sandbox", "sandbox")
     return session
-
-
-async def read_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
-    """Read the quotas for a run from Service Quotas: an optional head start on what refusals would teach.
-
-    What cannot be read is logged, and then learned as usual.
-    """
-    try:
-        quotas = await ask_quotas(settings, region=region)
-    except Exception as exc:  # noqa: BLE001 (whatever it is, the quotas are learned as usual)
-        get_logger().warning("slots.service_quotas_unread", reason=str(exc))
-        return AppliedQuotas()
-    get_logger().info("slots.service_quotas", per_membership=quotas.per_membership, per_account=quotas.per_account)
-    return quotas
-
-
-async def ask_quotas(settings: AwsSettings, *, region: str) -> AppliedQuotas:
-    """Ask Service Quotas, with one call for each hundred quotas of the service. Raises whatever goes wrong."""
-    async with open_client("service-quotas", region=region, timeouts=Timeouts.of(settings), attempts=3) as client:
-        pages = client.get_paginator("list_service_quotas").paginate(ServiceCode=QUOTA_SERVICE)
-        return responses.read_quotas([quota async for page in pages for quota in page.get("Quotas", ())])

@@ -5,13 +5,13 @@ both sides of the seam.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from batchsubmit.aws import THROTTLING_CODES
-from batchsubmit.cleanrooms.api import AppliedQuotas, JobDetails, JobPage, JobSummary, Resource
+from batchsubmit.cleanrooms.api import JobDetails, JobPage, JobSummary, Resource
 from batchsubmit.core import jobs
 from batchsubmit.schema.model import request_shape
 
@@ -184,20 +184,3 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float:
 def as_number(value: object) -> float | None:
     """Take a quota's value; NaN, one that is beyond all bounds, or below none, is not known."""
     return float(value) if isinstance(value, int | float) and 0 <= value <= _MOST_QUOTA else None
-
-
-def read_quotas(listed: Iterable[Mapping[str, Any]]) -> AppliedQuotas:
-    """Find two of Service Quotas' list by their names: that of jobs per membership, and that of jobs per account.
-
-    Where several fit (a region's new kind of jobs, perhaps), none of them is taken.
-    """
-    found: dict[str, set[int]] = {"per membership": set(), "per account": set()}
-    for quota in listed:
-        name = str(quota.get("QuotaName", "")).lower()
-        value = as_number(quota.get("Value"))
-        if "inference job" in name and value is not None:
-            for scope, values in found.items():
-                if scope in name:
-                    values.add(int(value))
-    membership, account = ((values.pop() if len(values) == 1 else None) for values in found.values())
-    return AppliedQuotas(per_membership=membership, per_account=account)

@@ -29,8 +29,8 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Forbidden, NotSent, Result, Throttled, Uncertain
 from batchsubmit.core.states import CANCELLED_STATUS, JobState, Phase
 from batchsubmit.errors import EXIT_STOPPED, LedgerError, StoppedError, UsageError, status_of_work
-from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.file import holding_run
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.pacing import Pace, retried

@@ -19,7 +19,8 @@ from batchsubmit.app.run import SubmitOptions, refuse_rehearsal_mix, require_reg
 from batchsubmit.app.worker import advice_on_queue
 from batchsubmit.aws import CLOCK, Timeouts, open_client, resolve_region
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, inputs_of
-from batchsubmit.cleanrooms.client import CleanRooms, ask_quotas, open_cleanrooms, outcome_of
+from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms, outcome_of
+from batchsubmit.cleanrooms.quotas import ask_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.help import EXITS
 from batchsubmit.cli.options import batch_id_option, command, conclude, ledger_option, settings_and_json
@@ -29,10 +30,10 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Denied, Forbidden, InvalidRequest, NotSent, Result, Throttled, Uncertain
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BatchsubmitError
-from batchsubmit.ledger.base import Location, TableLocation
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import LedgerFile, holding_run, lock, shared_file_system
 from batchsubmit.ledger.items import TABLE_ADDRESS, check_format
+from batchsubmit.ledger.location import Location, TableLocation
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.manifest.check import open_checked_manifest
 from batchsubmit.schema.arns import partition_of, region_in

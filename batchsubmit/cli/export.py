@@ -21,7 +21,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_FAILED, UsageError
-from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest

@@ -16,7 +16,7 @@ from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, JobEvent, RunEnded, RunStarted
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.ledger.base import ClaimedArnError, Location, TableLocation, parse_location
+from batchsubmit.ledger.base import ClaimedArnError
 from batchsubmit.ledger.codec import Chain, encode_line
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import keep_runs_off, write_ledger
@@ -30,6 +30,7 @@ from batchsubmit.ledger.items import (
     line_of,
     write_run,
 )
+from batchsubmit.ledger.location import Location, TableLocation, parse_location
 from batchsubmit.ledger.read import read_events, read_ledger
 from batchsubmit.text import counted
 

@@ -20,7 +20,7 @@ from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.states import LOG_GROUP, JobState, Phase, end_words, has_failed
 from batchsubmit.errors import BatchsubmitError, UsageError
-from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.schema.arns import region_in
 from batchsubmit.text import counted

@@ -25,7 +25,7 @@ from batchsubmit.cli.options import (
 from batchsubmit.cli.output import membership_names, screen_width
 from batchsubmit.config import Settings
 from batchsubmit.errors import EXIT_FAILED
-from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.text import agreeing, counted, cut, duration, with_names
 
 _MOST_LISTED = 20

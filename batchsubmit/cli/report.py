@@ -12,7 +12,7 @@ from batchsubmit.cli.help import READ_EXITS
 from batchsubmit.cli.options import command, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
-from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.outputs.files import saving
 from batchsubmit.report.page import make_page
 

@@ -14,7 +14,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.states import Retry, State
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.outputs.templates import placeholders_at
 

@@ -27,8 +27,8 @@ from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, State, end_words, has_failed
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.codec import require_ledger
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import TableFollower, Tail, read_ledger
 from batchsubmit.observers.progress import BAD, Feed, LaneCounts, LiveRun, following, line_at
 from batchsubmit.report.reasons import Reasons

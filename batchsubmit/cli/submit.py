@@ -29,7 +29,7 @@ from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import BatchsubmitError, NotAgreedError, UsageError
-from batchsubmit.ledger.base import TableLocation
+from batchsubmit.ledger.location import TableLocation
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.progress import Display, showing
 from batchsubmit.outputs.files import refuse_other_kind

@@ -20,8 +20,8 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, JobUnknown
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import EXIT_FAILED, EXIT_LEDGER, LedgerError, StoppedError, UsageError
-from batchsubmit.ledger.base import Location, parse_location
 from batchsubmit.ledger.file import holding_run, rebuild
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import DamagedLineError, fold_ledger, read_ledger, read_whole_lines
 from batchsubmit.manifest.file import has_lasting_name

@@ -25,7 +25,7 @@ from batchsubmit.cli.output import say
 from batchsubmit.cli.submit import display_of
 from batchsubmit.errors import EXIT_DONE, EXIT_FAILED, BatchsubmitError
 from batchsubmit.health import ask_probe
-from batchsubmit.ledger.base import Location, parse_location
+from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.log import configure_logging
 from batchsubmit.report.summary import held_words, others_words
 from batchsubmit.text import counted

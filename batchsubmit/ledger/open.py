@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.ledger.base import Location
 from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.file import FileLedger, open_ledger
+from batchsubmit.ledger.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

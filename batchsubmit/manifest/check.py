@@ -21,12 +21,11 @@ from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.manifest.file import ManifestFile, open_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.jsonl_reader import JsonlReader
-from batchsubmit.manifest.rows import PRIORITY, Reader, Row
+from batchsubmit.manifest.rows import Reader, Row, priority_of
 from batchsubmit.outputs.templates import expand, placeholders_at
 from batchsubmit.schema import Fault, Part, Problem, RequestChecker, without_nulls
 from batchsubmit.schema.arns import FOREIGN, account_of_membership, foreign_arns, region_in, text_at
 from batchsubmit.schema.spreadsheets import odd_values
-from batchsubmit.schema.wording import shown
 from batchsubmit.text import quoted
 
 MAX_PROBLEMS = 100
@@ -35,7 +34,6 @@ MOST_KINDS = 20
 _DIFFERS_BY_ROW = re.compile(r"'[^']*'|\d+")
 _REMEMBERED_PARTS = 1024
 _ROWS_BETWEEN_STOPS = 1000  # some ten milliseconds
-_PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +196,7 @@ class _AcrossRows:
         home = self._homes.get(row.part) if row.part else None
         foreign = [] if home else self._foreign(request)
         faults = [] if home else [*(foreign if terms.foreign_arns == "error" else ()), *self._other_region(row)]
-        priority = _priority(row.variables, faults) if row.variables else 0
+        priority = priority_of(row.variables, faults) if row.variables else 0
         is_bad = bool(row.problems or faults)
         # Where invalid rows are left out, the name of one is free for another row.
         ordinal = 0 if is_bad and terms.keep_invalid else self._ordinal(row, faults, is_bad=is_bad)
@@ -304,16 +302,6 @@ def _reused(name: str, line: int) -> Fault:
 def _similar(name: str) -> Fault:
     wrong = f"the name {quoted(name)} differs from an earlier one only in white space or upper and lower case"
     return Fault(path="name", wrong=wrong, right="they are two jobs, and two are paid: correct one where one is meant")
-
-
-def _priority(variables: Mapping[str, str], faults: list[Fault]) -> int:
-    """Read a row's priority: a whole number, 0 where there is none."""
-    given = variables.get(PRIORITY, "0")
-    if _PRIORITY_TEXT.fullmatch(given.strip()):
-        return int(given)
-    wrong, right = f"priority {shown(given)} is no whole number", "write one up to six digits, such as 10 or -1"
-    faults.append(Fault(path=f"var.{PRIORITY}", wrong=wrong, right=right))
-    return 0
 
 
 def _rejection(row: Row, problems: tuple[Problem, ...], batch: str) -> JobRejected:

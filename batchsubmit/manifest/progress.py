@@ -2,21 +2,21 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import fmean
 from typing import Any
 
 from batchsubmit.config import Settings
-from batchsubmit.core.jobs import ResultPlace, Share, job_digest, key_text, results_place
+from batchsubmit.core.jobs import ResultPlace, Share, job_digest, key_text
 from batchsubmit.core.ledger_state import Counts, LedgerState
-from batchsubmit.core.states import UNDECIDED, Phase, Retry, State, is_good_end
+from batchsubmit.core.states import Retry, State
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.outputs.templates import placeholders_at
-from batchsubmit.schema import Fault, Problem, canonical
-from batchsubmit.text import counted, quoted
+from batchsubmit.schema import canonical
+from batchsubmit.text import counted
 
 _ROWS_READ = 600
 _KINDS_TOLD = 20
@@ -160,39 +160,3 @@ async def read_new_rows(
                 "give the --config of its submit"
             )
         return NewRows(by_key=by_key, region=inventory.region, trouble=trouble)
-
-
-IN_THE_LEDGER = "was submitted before, as another job of this ledger"
-_HAS_RESULTS = {*UNDECIDED, Phase.SUBMITTED, Phase.FINISHED}
-_RIGHT = (
-    "the results of the earlier job are overwritten (they go to <S3 path>/<collaboration id>/<trained model name>/"
-    "<caller account>/<job name>); {batch} or {date} in the name's default keeps them apart"
-)
-
-
-def ledger_places(index: Index, book: LedgerState) -> set[ResultPlace]:
-    """Where the results go of jobs that a ledger has and these rows are not: of other batches, or of changed rows.
-
-    Of a table, a run knows its own rows alone, and finds none.
-    """
-    if not len(book) or sum(key in book for key in index) == len(book):
-        return set()
-    own = set(index)
-    return {
-        (state.membership, state.trained_model, state.name)
-        for state in book
-        if state.job not in own and state.phase in _HAS_RESULTS and (not state.status or is_good_end(state.status))
-    }
-
-
-def overwriting(
-    index: Index, progress: ManifestProgress, places: Collection[ResultPlace], wrong: str
-) -> Iterator[Problem]:
-    """Warn of the rows to be sent whose results go to one of these places; `wrong` says whose they are."""
-    numbers = sorted(number for lane in progress.lanes.values() for number in lane.rows_to_do) if places else ()
-    found = [number for number in numbers if results_place(index.request(number)) in places]
-    if found:
-        name = index.request(found[0]).get("name")
-        words = f"{quoted(str(name))} with this trained model {wrong}"
-        fault = Fault(path="name", wrong=words, right=_RIGHT)
-        yield replace(index.reader.problem(index.lines[found[0]], fault), count=len(found))

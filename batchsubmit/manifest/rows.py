@@ -1,16 +1,19 @@
 """What readers of manifests give: rows, and the problems in them."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from batchsubmit.schema import Fault, Part, Problem, RequestChecker
+from batchsubmit.schema.wording import shown
 
 if TYPE_CHECKING:
     from batchsubmit.manifest.defaults import Defaults
     from batchsubmit.manifest.file import ManifestFile
 
+_PRIORITY_TEXT = re.compile(r"[+-]?[0-9]{1,6}", re.ASCII)
 PRIORITY = "priority"
 """The variable, a whole number, by which rows of one membership go before others: higher ones first, 0 without it."""
 
@@ -57,3 +60,13 @@ class Reader:
         """Make a problem of what is wrong with the row at a line (and an offset); without a column, at its member's."""
         del offset
         return Problem.of(fault, label=self._spooled.label, line=line, column=column or 1)
+
+
+def priority_of(variables: Mapping[str, str], faults: list[Fault]) -> int:
+    """Read a row's priority: a whole number, 0 where there is none."""
+    given = variables.get(PRIORITY, "0")
+    if _PRIORITY_TEXT.fullmatch(given.strip()):
+        return int(given)
+    wrong, right = f"priority {shown(given)} is no whole number", "write one up to six digits, such as 10 or -1"
+    faults.append(Fault(path=f"var.{PRIORITY}", wrong=wrong, right=right))
+    return 0

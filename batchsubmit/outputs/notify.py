@@ -10,8 +10,9 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from batchsubmit.aws import USER_AGENT, error_code, open_client
 from batchsubmit.errors import UsageError
@@ -175,3 +176,15 @@ async def _publish(topic: Target, body: dict[str, Any]) -> tuple[int, str]:
             MessageAttributes={"exit_status": {"DataType": "Number", "StringValue": str(body["exit_status"])}},
         )
     return 200, ""
+
+
+def report_link(report: str, uploaded: list[str], region: str | None) -> str:
+    """Where a browser finds the report: its copy in S3, by the console, else the file on this machine."""
+    if not report:
+        return ""
+    name = Path(report).name
+    for bucket, _, key in (url.removeprefix("s3://").partition("/") for url in uploaded):
+        if key.rpartition("/")[2] == name:
+            query = urlencode({"prefix": key} | ({"region": region} if region else {}))
+            return f"https://console.aws.amazon.com/s3/object/{quote(bucket)}?{query}"
+    return Path(report).absolute().as_uri()

@@ -8,6 +8,9 @@ lags): they are tried by single calls, ever more rarely. Whether a limit was rai
 import math
 from dataclasses import dataclass
 
+RAISE_INTERVALS = 1.75
+"""A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""
+
 _AFTER_REFUSALS = 4
 """In a row, after which slots are said to be held by others: fewer may be a service that lags."""
 

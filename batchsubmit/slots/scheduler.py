@@ -12,11 +12,8 @@ from batchsubmit.core.jobs import JobClass, OtherQuotaExceeded, QuotaExceeded
 from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
-from batchsubmit.slots.limits import Leave, Limit
+from batchsubmit.slots.limits import RAISE_INTERVALS, Leave, Limit
 from batchsubmit.slots.polls import Poll, RunningJob, SeenJob, next_get_at, take_in
-
-_RAISE_INTERVALS = 1.75
-"""A quota may be raised at any time. One call beyond a full limit is made each so many longest poll intervals."""
 
 _REMEMBERED = 64
 """Jobs of a lane that are remembered as running while no limit is known, and so nothing depends on their number."""
@@ -93,7 +90,7 @@ class Slots:
         self._holds: dict[str, _Hold] = {}
         self._turns = 0
         self._per_membership: int | None = None
-        self._raise_interval = _RAISE_INTERVALS * settings.max_poll_seconds
+        self._raise_interval = RAISE_INTERVALS * settings.max_poll_seconds
         self._raise_at = math.inf
         self.refused_by: dict[str, float | None] = {}  # the quotas that refused a call: the service's name, its value
 

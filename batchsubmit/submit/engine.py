@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
-from batchsubmit.cleanrooms.api import AppliedQuotas, JobsApi
+from batchsubmit.cleanrooms.api import JobsApi
+from batchsubmit.cleanrooms.quotas import AppliedQuotas
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings

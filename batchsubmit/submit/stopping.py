@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from batchsubmit.clock import Clock
@@ -304,27 +304,3 @@ def canary_trouble(canaries: Sequence[JobState | None]) -> str:
         return f"{len(bad)} of {count} did not finish well; {bad[0].name}: {words}"
     is_well = all(state is not None and is_good_end(state.status) for state in canaries)
     return "" if is_well else "the canaries are not known to have finished"
-
-
-def parse_deadline(text: str, now: datetime) -> datetime:
-    """Read `HH:MM` (in the zone of `now`; a time past means tomorrow) or an RFC 3339 moment. Raises UsageError.
-
-    Where `now` is naive it is local time, which a fixed offset would get wrong in a night when clocks change.
-    """
-    moment = None
-    with suppress(ValueError):
-        moment = _next(time.fromisoformat(text), now)
-    with suppress(ValueError):
-        moment = moment or datetime.fromisoformat(text)
-    if moment is None:
-        raise UsageError(f"--deadline {text}: give a time (06:00) or a moment (2026-11-24T06:00:00Z)")
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
-    return moment if moment.tzinfo else moment.astimezone()
-
-
-def _next(clock_time: time, now: datetime) -> datetime:
-    if clock_time.tzinfo is not None:
-        now, clock_time = now.astimezone(clock_time.tzinfo), clock_time.replace(tzinfo=None)
-    today = datetime.combine(now.date(), clock_time.replace(microsecond=0, fold=now.fold), now.tzinfo)
-    # Compared as moments: wall clocks of one zone compare as if they never changed.
-    return today if today.timestamp() > now.timestamp() else today + timedelta(days=1)

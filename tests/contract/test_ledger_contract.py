@@ -17,10 +17,11 @@ from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Duplicate, Event, Refused, RunEnded, RunStarted
 from batchsubmit.core.states import Phase
-from batchsubmit.ledger.base import Ledger, Mine, TableLocation, Taken
+from batchsubmit.ledger.base import Ledger, Mine, Taken
 from batchsubmit.ledger.codec import decode_line
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import open_ledger
+from batchsubmit.ledger.location import TableLocation
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.ledger.shared import LeaseTerms, open_shared

@@ -20,7 +20,7 @@ from shared_ledger_events import intent, submitted
 from batchsubmit.clock import SystemClock
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError, UsageError
-from batchsubmit.ledger.base import LostJobError, Mine, TableLocation, Taken
+from batchsubmit.ledger.base import LostJobError, Mine, Taken
 from batchsubmit.ledger.dynamodb import (
     DynamoTable,
     may_pass,
@@ -28,6 +28,7 @@ from batchsubmit.ledger.dynamodb import (
     write_address,
 )
 from batchsubmit.ledger.items import Address
+from batchsubmit.ledger.location import TableLocation
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
 

@@ -8,9 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from batchsubmit.cleanrooms.api import AppliedQuotas
-from batchsubmit.cleanrooms.client import read_quotas
-from batchsubmit.cleanrooms.responses import read_quotas as quotas_in
+from batchsubmit.cleanrooms.quotas import AppliedQuotas, quotas_in, read_quotas
 from batchsubmit.config import AwsSettings
 
 MEMBERSHIP = {"QuotaName": "Pending/in-progress custom model inference jobs per membership", "Value": 50.0}

@@ -11,8 +11,8 @@ from batchsubmit.cli.ledger import export_events, import_events
 from batchsubmit.core.jobs import EarlierRejected, Event, Refused, RunEnded, RunStarted
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.ledger.base import TableLocation, parse_location
 from batchsubmit.ledger.items import job_address
+from batchsubmit.ledger.location import TableLocation, parse_location
 from batchsubmit.ledger.read import by_time, read_ledger
 from batchsubmit.verify import Audit
 

@@ -14,8 +14,7 @@ from botocore.session import Session
 from settings_table import HEAD, settings_table
 
 from batchsubmit import errors as exits
-from batchsubmit.cleanrooms.api import AppliedQuotas
-from batchsubmit.cleanrooms.responses import read_quotas as quotas_in
+from batchsubmit.cleanrooms.quotas import AppliedQuotas, quotas_in
 from batchsubmit.cli.help import manual
 from batchsubmit.cli.main import commands
 from batchsubmit.config import Settings, load_settings, setting_names

@@ -10,16 +10,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from conftest import EPOCH, FakeClock
 
+from batchsubmit.clock import parse_deadline
 from batchsubmit.errors import UsageError
 from batchsubmit.outputs.templates import zone_named
-from batchsubmit.submit.stopping import (
-    FailureLimit,
-    Stop,
-    StopReason,
-    parse_deadline,
-    stop_at,
-    stop_on_signals,
-)
+from batchsubmit.submit.stopping import FailureLimit, Stop, StopReason, stop_at, stop_on_signals
 
 
 async def test_the_first_reason_stands() -> None:

@@ -15,7 +15,7 @@ from batchsubmit.cli.submit import after_run_of
 from batchsubmit.config import load_settings
 from batchsubmit.core.jobs import Event
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.base import Location, TableLocation
+from batchsubmit.ledger.location import Location, TableLocation
 from batchsubmit.outputs.notify import Target
 from batchsubmit.outputs.upload import Destination
 
