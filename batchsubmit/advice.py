@@ -57,6 +57,15 @@ QUOTA_REQUEST = (
     "--desired-value N, with L-0F77DDDB for a membership and L-249F4B83 for an account"
 )
 """How to ask for more slots; the codes are in AWS's "Quotas for Clean Rooms ML"."""
+_BOUND_BY_QUOTA = frozenset({"", "deadline"})
+"""Ways to end in which more slots would have helped."""
+
+
+def more_slots(counts: Counts, stop_reason: str, quotas: str) -> str:
+    """How to ask for more slots, after a run that was refused some; empty where they would not have helped."""
+    if not counts.pending or stop_reason not in _BOUND_BY_QUOTA:
+        return ""
+    return f"jobs wait because all slots of {quotas} are taken; to ask for more: {QUOTA_REQUEST}"
 
 
 def codes_words(codes: Mapping[str, int]) -> str:

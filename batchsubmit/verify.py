@@ -16,7 +16,7 @@ from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.core import jobs
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, begins_round
-from batchsubmit.manifest.progress import NewRows
+from batchsubmit.manifest.rows_done import NewRows
 
 _AROUND_RUNS = timedelta(minutes=15)
 """A job created earlier than this before the ledger's first event is no run's of this ledger. One created later than

@@ -11,23 +11,24 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region, warnings_of_rows
+from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import Input, inputs_of, is_running
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
+from batchsubmit.core.job_durations import RunTimes
 from batchsubmit.core.jobs import JobClass, ResultPlace, Share
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.run_times import RunTimes
 from batchsubmit.core.states import is_good_end
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.forecast import NOTHING_KNOWN, Finish, RunHistory, SlotCounts, assumed_times, forecast, lanes_of
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
-from batchsubmit.manifest.progress import ManifestProgress
+from batchsubmit.manifest.overwrites import warnings_of_rows
+from batchsubmit.manifest.rows_done import ManifestProgress
 from batchsubmit.schema import Problem
 from batchsubmit.submit.engine import open_reads
 from batchsubmit.submit.inputs import Readiness, check_inputs, warnings_of

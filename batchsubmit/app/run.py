@@ -6,11 +6,9 @@
 import os
 import secrets
 from collections.abc import Collection, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from structlog.contextvars import bind_contextvars
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, parse_deadline, timestamp
 from batchsubmit.config import Settings, changed
-from batchsubmit.core.jobs import ResultPlace, RunEnded, RunStarted
+from batchsubmit.core.jobs import RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Counts, LedgerState
 from batchsubmit.core.states import Action, Retry, decide
 from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
@@ -30,8 +28,7 @@ from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.open import process_name
 from batchsubmit.manifest.check import CheckedManifest, Terms
 from batchsubmit.manifest.file import ManifestFile, path_beside
-from batchsubmit.manifest.overwrites import IN_THE_LEDGER, ledger_places, overwriting
-from batchsubmit.manifest.progress import ManifestProgress
+from batchsubmit.manifest.rows_done import ManifestProgress
 from batchsubmit.manifest.source import ManifestSource
 from batchsubmit.observers.base import RunCounts
 from batchsubmit.outputs.templates import expand, expand_path, placeholders_at, zone_named
@@ -292,19 +289,6 @@ class Run:
         )
         await self._record.end(summary.exit_status, after.as_dict(), engine.slots.quotas() if engine else {})
         return summary
-
-
-def warnings_of_rows(
-    inventory: CheckedManifest,
-    rows: ManifestProgress,
-    known: LedgerState,
-    listed: AbstractSet[ResultPlace] = frozenset(),
-) -> tuple[Problem, ...]:
-    """Warn of rows, also of those whose results would overwrite a job's, of the ledger or `listed` by the service."""
-    places = ledger_places(inventory.index, known)
-    find = partial(overwriting, inventory.index, rows)
-    elsewhere = find(listed - places, "is already listed by the service")
-    return (*inventory.warnings, *find(places, IN_THE_LEDGER), *elsewhere)
 
 
 def dated(retry: Retry, known: LedgerState, now: str) -> Retry:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region, warnings_of_rows
+from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.api import JobSummary, is_running
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
@@ -28,6 +28,7 @@ from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest
+from batchsubmit.manifest.overwrites import warnings_of_rows
 from batchsubmit.observers.base import LogObserver, Observer
 from batchsubmit.observers.progress import Display, RunProgress, pace_in
 from batchsubmit.report.summary import Summary

@@ -18,7 +18,7 @@ from batchsubmit.aws import resolve_region
 from batchsubmit.config import Settings
 from batchsubmit.errors import BatchsubmitError, UsageError
 from batchsubmit.health import listening
-from batchsubmit.ledger.codec import require_ledger
+from batchsubmit.ledger.lines import require_ledger
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.report.page import Night, library, make_overview, make_page

@@ -17,7 +17,6 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Event, JobEvent, RunEnded, RunStarted
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError
-from batchsubmit.ledger.codec import Chain, encode_line
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import keep_runs_off, write_ledger
 from batchsubmit.ledger.items import (
@@ -30,6 +29,7 @@ from batchsubmit.ledger.items import (
     line_of,
     write_run,
 )
+from batchsubmit.ledger.lines import Chain, encode_line
 from batchsubmit.ledger.location import Location, TableLocation, parse_location
 from batchsubmit.ledger.read import read_events, read_ledger
 from batchsubmit.text import counted

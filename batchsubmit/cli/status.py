@@ -27,7 +27,7 @@ from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, State, end_words, has_failed
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.codec import require_ledger
+from batchsubmit.ledger.lines import require_ledger
 from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import TableFollower, Tail, read_ledger
 from batchsubmit.observers.progress import BAD, Feed, LaneCounts, LiveRun, following, line_at

@@ -6,12 +6,11 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from batchsubmit.app.after_run import AfterRun, Writer
 from batchsubmit.app.run import Run, SubmitOptions, submit_options
 from batchsubmit.app.submit import submit as submit_manifest
 from batchsubmit.cli.confirm import approve
@@ -33,12 +32,13 @@ from batchsubmit.ledger.location import TableLocation
 from batchsubmit.log import configure_logging
 from batchsubmit.observers.progress import Display, showing
 from batchsubmit.outputs.files import refuse_other_kind
-from batchsubmit.outputs.notify import read_target
 from batchsubmit.outputs.templates import expand_path
-from batchsubmit.outputs.upload import Destination
 from batchsubmit.report.summary import Summary, closing_words
 from batchsubmit.submit.stopping import StopReason
 from batchsubmit.text import agreeing, counted
+
+if TYPE_CHECKING:
+    from batchsubmit.app.after_run import AfterRun
 
 
 @command(
@@ -127,7 +127,7 @@ def send(options: SubmitOptions, settings: Settings, *, yes: bool, as_json: bool
     return conclude((), content, as_json=as_json)
 
 
-def after_run_of(settings: Settings, options: SubmitOptions) -> AfterRun | None:
+def after_run_of(settings: Settings, options: SubmitOptions) -> "AfterRun | None":
     """Read what follows a run, if anything. A rehearsal writes files, and its ledger stays on this machine.
 
     Raises UsageError: mistakes in what only matters at the end of the night are found before anything is sent.
@@ -141,8 +141,11 @@ def after_run_of(settings: Settings, options: SubmitOptions) -> AfterRun | None:
     if not (paths or night.notify):
         return None
     # They take a tenth of a second, which a run that nothing follows need not wait for.
+    from batchsubmit.app.after_run import AfterRun, Writer  # noqa: PLC0415
     from batchsubmit.cli.export import format_of, write_export  # noqa: PLC0415
     from batchsubmit.cli.report import write_report  # noqa: PLC0415
+    from batchsubmit.outputs.notify import read_target  # noqa: PLC0415
+    from batchsubmit.outputs.upload import Destination  # noqa: PLC0415
 
     if night.upload and isinstance(options.ledger, TableLocation):
         raise UsageError("--upload copies a ledger file; a table is copied by batchsubmit ledger export")

@@ -11,7 +11,7 @@ from batchsubmit.cli.options import command, run_command, settings_option
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.codec import require_ledger
+from batchsubmit.ledger.lines import require_ledger
 from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.submit.stopping import Stop, stop_on_signals
 

@@ -25,7 +25,7 @@ from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import DamagedLineError, fold_ledger, read_ledger, read_whole_lines
 from batchsubmit.manifest.file import has_lasting_name
-from batchsubmit.manifest.progress import NewRows, read_new_rows
+from batchsubmit.manifest.rows_done import NewRows, read_new_rows
 from batchsubmit.outputs.templates import batch_now
 from batchsubmit.schema.arns import region_in
 from batchsubmit.submit.engine import open_reads

@@ -84,6 +84,17 @@ def within_quotas(open_ends: Mapping[str, int], quotas: Mapping[str, int]) -> in
     return min(running, quotas.get(ACCOUNT, DEFAULT_PER_ACCOUNT))
 
 
+def slots_known(quotas: Mapping[str, int], memberships: Collection[str]) -> int | None:
+    """How many jobs of these memberships may run at once, where that is known.
+
+    The account's quota, or the memberships' together where those are all known and fewer.
+    """
+    bounds = [quotas[ACCOUNT]] if ACCOUNT in quotas else []
+    if memberships and all(membership in quotas for membership in memberships):
+        bounds.append(sum(quotas[membership] for membership in memberships))
+    return min(bounds, default=None)
+
+
 def decides(event: Event) -> bool:
     """Whether an event decides a job that was to be sent; invalid rows are not among those."""
     return isinstance(event, JobSubmitted) or (isinstance(event, JobRejected) and event.code != INVALID_ROW)

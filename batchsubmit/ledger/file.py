@@ -28,7 +28,7 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import JobState
 from batchsubmit.errors import BatchsubmitError, LedgerError, LostLedgerError, StoppedError, UsageError
 from batchsubmit.ledger.base import Ledger, resolve
-from batchsubmit.ledger.codec import CHAIN_LENGTH, Chain, LineDamagedError, decode_line, encode_line
+from batchsubmit.ledger.lines import CHAIN_LENGTH, Chain, LineDamagedError, decode_line, encode_line
 from batchsubmit.ledger.read import DamagedLineError, open_to_read, read_events
 
 

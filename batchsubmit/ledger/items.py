@@ -16,7 +16,7 @@ from batchsubmit.core import jobs
 from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 from batchsubmit.errors import LedgerError, StoppedError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
-from batchsubmit.ledger.codec import LineDamagedError, decode_line, encode_line
+from batchsubmit.ledger.lines import LineDamagedError, decode_line, encode_line
 
 Item: TypeAlias = dict[str, Any]
 """The attributes of one item, without its address. `version` counts its writes and is the table's own."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
-from batchsubmit.ledger.codec import require_ledger
 from batchsubmit.ledger.file import FileLedger, open_ledger
+from batchsubmit.ledger.lines import require_ledger
 from batchsubmit.ledger.location import Location
 
 if TYPE_CHECKING:

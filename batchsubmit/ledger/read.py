@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, TypeVar
 from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.ledger.codec import Chain, LineDamagedError, decode_line, require_ledger
 from batchsubmit.ledger.items import JOB, RUNS, JobRow, Table, events_of, page_address, run_events
+from batchsubmit.ledger.lines import Chain, LineDamagedError, decode_line, require_ledger
 from batchsubmit.ledger.location import Location, TableLocation
 
 _Result = TypeVar("_Result")

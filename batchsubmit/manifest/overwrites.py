@@ -1,13 +1,16 @@
 """Rows whose results would overwrite those of an earlier job of the same name and trained model. Pure."""
 
 from collections.abc import Collection, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from functools import partial
 
 from batchsubmit.core.jobs import ResultPlace, results_place
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import UNDECIDED, Phase, is_good_end
+from batchsubmit.manifest.check import CheckedManifest
 from batchsubmit.manifest.index import Index
-from batchsubmit.manifest.progress import ManifestProgress
+from batchsubmit.manifest.rows_done import ManifestProgress
 from batchsubmit.schema import Fault, Problem
 from batchsubmit.text import quoted
 
@@ -45,3 +48,16 @@ def overwriting(
         words = f"{quoted(str(name))} with this trained model {wrong}"
         fault = Fault(path="name", wrong=words, right=_RIGHT)
         yield replace(index.reader.problem(index.lines[found[0]], fault), count=len(found))
+
+
+def warnings_of_rows(
+    inventory: CheckedManifest,
+    rows: ManifestProgress,
+    known: LedgerState,
+    listed: AbstractSet[ResultPlace] = frozenset(),
+) -> tuple[Problem, ...]:
+    """Warn of rows, also of those whose results would overwrite a job's, of the ledger or `listed` by the service."""
+    places = ledger_places(inventory.index, known)
+    find = partial(overwriting, inventory.index, rows)
+    elsewhere = find(listed - places, "is already listed by the service")
+    return (*inventory.warnings, *find(places, IN_THE_LEDGER), *elsewhere)

@@ -21,12 +21,11 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from batchsubmit.core.jobs import Event, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
-from batchsubmit.core.ledger_state import Counts, LedgerState, decides
+from batchsubmit.core.ledger_state import Counts, LedgerState, decides, slots_known
 from batchsubmit.core.states import Phase, State, end_words, has_failed
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
 from batchsubmit.observers.base import Observer
-from batchsubmit.report.timeline import slots_known
 from batchsubmit.text import counted, duration, fitted, printable, rate, share
 
 _REFRESH_SECONDS = 0.2

@@ -5,15 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from batchsubmit.advice import QUOTA_REQUEST, codes_words, next_step, quota_words
+from batchsubmit.advice import codes_words, more_slots, next_step, quota_words
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.errors import EXIT_LEDGER, status_of_work
 from batchsubmit.schema import Problem
 from batchsubmit.text import agreeing, counted, printable
 
 _MOST_UNKNOWN = 10
-_BOUND_BY_QUOTA = frozenset({"", "deadline"})
-"""Ways to end in which more slots would have helped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +183,8 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         yield f"  unknown: {job.name} in membership {job.membership} ({job.reason or 'the run ended during its call'})"
     if len(summary.unknown_jobs) > _MOST_UNKNOWN:
         yield f"  ... and {len(summary.unknown_jobs) - _MOST_UNKNOWN:,} more; see batchsubmit status {summary.ledger}"
-    if summary.refused_by_quota and summary.counts.pending and summary.stop_reason in _BOUND_BY_QUOTA:
-        yield f"  quota: jobs wait because all slots of {_quotas(summary)} are taken; to ask for more: {QUOTA_REQUEST}"
+    if summary.refused_by_quota and (words := more_slots(summary.counts, summary.stop_reason, _quotas(summary))):
+        yield f"  quota: {words}"
     step = next_step(
         summary.counts, summary.stop_reason, unknown=len(summary.unknown_jobs), not_seen_to_end=summary.not_seen_to_end
     )

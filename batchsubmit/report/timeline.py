@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 from typing import Self
 
 from batchsubmit.core import jobs
-from batchsubmit.core.ledger_state import ACCOUNT, Work
+from batchsubmit.core.ledger_state import Work, slots_known
 from batchsubmit.core.states import JobState, fold
 from batchsubmit.forecast import RunHistory
 from batchsubmit.report.waits import Cause, Waits
@@ -171,17 +171,6 @@ def peak_running(lanes: Mapping[str, SlotTimes]) -> int:
     steps = [(at, 1) for lane in lanes.values() for at in lane.accepted]
     steps += [(at, -1) for lane in lanes.values() for at in lane.finished]
     return max(accumulate(step for _, step in sorted(steps)), default=0)  # at one moment, ends come before starts
-
-
-def slots_known(quotas: Mapping[str, int], memberships: Collection[str]) -> int | None:
-    """How many jobs of these memberships may run at once, where that is known.
-
-    The account's quota, or the memberships' together where those are all known and fewer.
-    """
-    bounds = [quotas[ACCOUNT]] if ACCOUNT in quotas else []
-    if memberships and all(membership in quotas for membership in memberships):
-        bounds.append(sum(quotas[membership] for membership in memberships))
-    return min(bounds, default=None)
 
 
 def quota_steps(runs: Iterable[RunSpan], memberships: Collection[str]) -> list[tuple[float, int]]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from batchsubmit.config import SlotSettings
+from batchsubmit.core.job_durations import RunTimes
 from batchsubmit.core.jobs import JobClass
-from batchsubmit.core.run_times import RunTimes
 
 _CLOSE = 1 / 38
 """Of the median running time, or of the job's age where it is older: between polls once a job may end, while a slot is

@@ -15,7 +15,7 @@ from batchsubmit.cleanrooms.quotas import AppliedQuotas
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
-from batchsubmit.core.run_times import RunTimes
+from batchsubmit.core.job_durations import RunTimes
 from batchsubmit.core.source import Source
 from batchsubmit.core.states import JobState, Retry
 from batchsubmit.pacing import Pace, RateGate

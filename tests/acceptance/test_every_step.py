@@ -19,7 +19,7 @@ from program_server import ProgramServer
 from strategies import REGION
 
 from batchsubmit.core.jobs import JobSubmitted
-from batchsubmit.ledger.codec import Chain
+from batchsubmit.ledger.lines import Chain
 from batchsubmit.ledger.read import read_events
 
 SIDE_BY_SIDE = 4

@@ -12,7 +12,7 @@ from webhook import listening
 
 from batchsubmit import submit_jobs
 from batchsubmit.core.jobs import JobEvent
-from batchsubmit.ledger.codec import decode_line
+from batchsubmit.ledger.lines import decode_line
 from batchsubmit.observers.base import Readings
 from batchsubmit.observers.metrics import Metrics
 

@@ -26,7 +26,7 @@ from strategies import MEMBERSHIP
 
 from batchsubmit.clock import timestamp
 from batchsubmit.core.jobs import KEY_TAG, Absent, Event, Intent, Job, JobSubmitted, RunEnded, RunStarted
-from batchsubmit.ledger.codec import decode_line, encode_line
+from batchsubmit.ledger.lines import decode_line, encode_line
 
 LEDGER = "jobs.ledger.jsonl"
 CLEAN, WRONG, USAGE, STOPPED, UNSOUND = range(5)

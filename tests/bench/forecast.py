@@ -32,8 +32,8 @@ from virtual_time import EPOCH, virtual_loop
 
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
+from batchsubmit.core.job_durations import RunTimes
 from batchsubmit.core.jobs import JobEvent, JobFinished, RunStarted, Share
-from batchsubmit.core.run_times import RunTimes
 from batchsubmit.forecast import JobClass, LaneWork, RunHistory, SlotCounts, forecast
 from batchsubmit.observers.base import Observer
 

@@ -67,7 +67,7 @@ def write_manifest(path: Path, rows: int, memberships: Sequence[str] = MEMBERSHI
 def write_submitted_ledger(path: Path, rows: int) -> Path:
     """Write a ledger in which the jobs of `write_manifest` are all submitted, by one run."""
     from batchsubmit.core.jobs import Intent, JobSubmitted, RunStarted, job_digest, key_text  # noqa: PLC0415 (few need them)
-    from batchsubmit.ledger.codec import encode_line  # noqa: PLC0415
+    from batchsubmit.ledger.lines import encode_line  # noqa: PLC0415
     from batchsubmit.schema import canonical  # noqa: PLC0415
 
     at = "2026-11-23T12:00:00.{:06}Z".format

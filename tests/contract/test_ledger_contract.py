@@ -18,9 +18,9 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import Duplicate, Event, Refused, RunEnded, RunStarted
 from batchsubmit.core.states import Phase
 from batchsubmit.ledger.base import Ledger, Mine, Taken
-from batchsubmit.ledger.codec import decode_line
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import open_ledger
+from batchsubmit.ledger.lines import decode_line
 from batchsubmit.ledger.location import TableLocation
 from batchsubmit.ledger.open import open_for_writing
 from batchsubmit.ledger.read import read_ledger

@@ -17,8 +17,8 @@ from conftest import Program, Sandbox, csv_text, finish
 from batchsubmit.core.jobs import Event, Intent, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.ledger.codec import decode_line, encode_line
 from batchsubmit.ledger.file import FileLedger, LedgerFile, open_ledger
+from batchsubmit.ledger.lines import decode_line, encode_line
 
 AT = "2026-11-23T00:00:00.000000Z"
 
@@ -257,7 +257,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from batchsubmit.core.jobs import RunStarted
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.file import LedgerFile
 file = LedgerFile(Path(sys.argv[1]))
 file.open()

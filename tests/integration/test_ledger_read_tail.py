@@ -7,8 +7,8 @@ from conftest import job_named
 
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import LedgerError
-from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.file import open_ledger
+from batchsubmit.ledger.lines import encode_line
 from batchsubmit.ledger.read import Tail
 
 AT = "2026-11-23T00:00:00.000000Z"

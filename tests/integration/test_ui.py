@@ -14,7 +14,7 @@ from sample_ledgers import HOSTILE, Night, Story, write_story
 
 from batchsubmit.app.ui import serving
 from batchsubmit.config import Settings
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.lines import encode_line
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium on this machine")
 

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.errors import UsageError
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.lines import encode_line
 from batchsubmit.outputs.upload import BYTES, SHA256, Destination, Uploaded, _Uploader, upload
 
 AT = "2026-11-23T00:00:00.000000Z"

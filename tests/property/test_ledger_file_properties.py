@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from batchsubmit.core.jobs import Event, Intent, JobRejected, JobSubmitted, JobUnknown, Refused, RunStarted
 from batchsubmit.errors import LedgerError
-from batchsubmit.ledger.codec import Chain, encode_line
 from batchsubmit.ledger.file import LedgerFile
+from batchsubmit.ledger.lines import Chain, encode_line
 from batchsubmit.ledger.read import read_events
 
 AT = "2026-11-23T00:00:00.000000Z"

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from strategies import examples
 
 from batchsubmit.config import SlotSettings
+from batchsubmit.core.job_durations import RunTimes
 from batchsubmit.core.jobs import QuotaExceeded
 from batchsubmit.core.ledger_state import ACCOUNT
-from batchsubmit.core.run_times import RunTimes
 from batchsubmit.slots import JobClass, Poll, RunningJob, SeenJob, Slots, Ticket
 
 NAMES = ("a", "b", "c")

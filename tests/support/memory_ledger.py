@@ -7,7 +7,7 @@ from batchsubmit.core.jobs import Event
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Ledger
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.lines import encode_line
 
 
 class MemoryLedger(Ledger):

@@ -26,7 +26,7 @@ from batchsubmit.core.jobs import (
     job_digest,
     key_text,
 )
-from batchsubmit.ledger.codec import encode_line
+from batchsubmit.ledger.lines import encode_line
 
 BEGIN = datetime(2026, 11, 22, 22, tzinfo=UTC)
 MEMBERSHIPS = tuple(f"{digit * 8}-{digit * 4}-4{digit * 3}-8{digit * 3}-{digit * 12}" for digit in "1357")

@@ -9,14 +9,14 @@ from conftest import job_named
 from strategies import MEMBERSHIP
 from webhook import Hook, listening
 
-from batchsubmit.app.after_run import AfterRun, AfterRunResult, _link
+from batchsubmit.app.after_run import AfterRun, AfterRunResult
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.ledger_state import Counts
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.ledger.codec import encode_line
-from batchsubmit.outputs.notify import Target
+from batchsubmit.ledger.lines import encode_line
+from batchsubmit.outputs.notify import Target, report_link
 from batchsubmit.report.summary import Summary
 
 
@@ -119,9 +119,9 @@ def test_the_link_to_a_report_is_that_of_its_copy_in_s3() -> None:
     """Where there is one: a browser opens it by the console."""
     uploaded = ["s3://b/p/n.ledger.jsonl", "s3://b/p/n 1.html"]
     link = "https://console.aws.amazon.com/s3/object/b?prefix=p%2Fn+1.html&region=eu-central-1"
-    assert _link("out/n 1.html", uploaded, "eu-central-1") == link
-    assert _link("out/n 1.html", [], None) == Path("out/n 1.html").absolute().as_uri()
-    assert _link("", uploaded, None) == ""
+    assert report_link("out/n 1.html", uploaded, "eu-central-1") == link
+    assert report_link("out/n 1.html", [], None) == Path("out/n 1.html").absolute().as_uri()
+    assert report_link("", uploaded, None) == ""
 
 
 async def test_a_file_that_cannot_be_written_keeps_nothing_else_from_being_done(ledger: Path, hook: Hook) -> None:

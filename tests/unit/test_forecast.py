@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from batchsubmit.clock import timestamp
+from batchsubmit.core.job_durations import RunTimes
 from batchsubmit.core.jobs import Event, Intent, JobFinished, JobRejected, JobSubmitted, RunEnded, RunStarted, Share
-from batchsubmit.core.run_times import RunTimes
 from batchsubmit.forecast import (
     Finish,
     JobClass,

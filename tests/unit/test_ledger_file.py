@@ -10,8 +10,8 @@ import pytest
 from batchsubmit.core.jobs import Event, Intent, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
-from batchsubmit.ledger.codec import decode_line, encode_line
 from batchsubmit.ledger.file import LedgerFile
+from batchsubmit.ledger.lines import decode_line, encode_line
 from batchsubmit.ledger.read import fold_ledger
 
 AT = "2026-11-23T00:00:00.000000Z"

@@ -11,8 +11,8 @@ from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Action, Retry, decide
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import ClaimedArnError
-from batchsubmit.ledger.codec import encode_line
 from batchsubmit.ledger.file import LedgerFile, open_ledger
+from batchsubmit.ledger.lines import encode_line
 
 AT = "2026-11-23T00:00:00.000000Z"
 JOB = {"at": AT, "job": "a", "membership": "m", "name": "n"}

@@ -9,7 +9,7 @@ from sample_ledgers import Story, write_story
 
 from batchsubmit.core.jobs import Event, RunEnded, RunStarted
 from batchsubmit.errors import LedgerError, UsageError
-from batchsubmit.ledger.codec import LineDamagedError, decode_line
+from batchsubmit.ledger.lines import LineDamagedError, decode_line
 from batchsubmit.ledger.read import by_time, read_ledger
 
 

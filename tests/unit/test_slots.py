@@ -6,8 +6,8 @@ import math
 import pytest
 
 from batchsubmit.config import SlotSettings
+from batchsubmit.core.job_durations import RunTimes
 from batchsubmit.core.jobs import OtherQuotaExceeded, QuotaExceeded
-from batchsubmit.core.run_times import RunTimes
 from batchsubmit.slots import JobClass, Poll, RunningJob, SeenJob, Slots, Ticket, other_quota_words
 
 KIND = JobClass("model", "ml.m5.large")

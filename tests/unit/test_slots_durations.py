@@ -2,8 +2,8 @@
 
 import pytest
 
+from batchsubmit.core.job_durations import RunTimes
 from batchsubmit.core.jobs import JobClass
-from batchsubmit.core.run_times import RunTimes
 
 SMALL, LARGE, OTHER = JobClass("one", "small"), JobClass("one", "large"), JobClass("two", "small")
 

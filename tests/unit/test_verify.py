@@ -33,7 +33,7 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.core.states import Action, decide
-from batchsubmit.manifest.progress import NewRows
+from batchsubmit.manifest.rows_done import NewRows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.verify import Audit, Discrepancy, Mismatch, Verifier, unexplained

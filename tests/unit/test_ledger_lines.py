@@ -20,7 +20,7 @@ from batchsubmit.core.jobs import (
     RunEnded,
     RunStarted,
 )
-from batchsubmit.ledger.codec import LineDamagedError, decode_line, encode_line
+from batchsubmit.ledger.lines import LineDamagedError, decode_line, encode_line
 
 AT = "2026-11-23T00:00:00.000000Z"
 JOB = {"at": AT, "job": "k", "membership": "m", "name": 'n "\u00fc" \U0001f600 \u2028 \n'}

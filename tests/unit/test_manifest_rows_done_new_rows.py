@@ -11,7 +11,7 @@ from batchsubmit.config import Settings
 from batchsubmit.core.jobs import JobSubmitted, RunStarted, job_digest, key_text
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.errors import UsageError
-from batchsubmit.manifest.progress import NewRows, read_new_rows
+from batchsubmit.manifest.rows_done import NewRows, read_new_rows
 from batchsubmit.schema import canonical
 
 

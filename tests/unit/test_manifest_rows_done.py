@@ -10,8 +10,8 @@ from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, JobSubmitted, j
 from batchsubmit.core.ledger_state import LedgerState
 from batchsubmit.core.states import Retry
 from batchsubmit.manifest.index import Index
-from batchsubmit.manifest.progress import ManifestProgress
 from batchsubmit.manifest.rows import Reader, Row
+from batchsubmit.manifest.rows_done import ManifestProgress
 from batchsubmit.schema import canonical
 
 AT = "2026-11-23T00:00:00.000000Z"
