@@ -279,7 +279,7 @@ class LiveRun(RunHistory):
         counts, limits = self.counts, self.ledger_state.work.limits(self._states)
         return RunProgress(
             counts=counts,
-            slots=(counts.running, slots_known(limits, self._states)),
+            slots=(counts.running, slots_known(limits, self._left.keys() | self._states.keys())),
             per_second=self.per_second(now),
             eta=self.words(now),
         )
