@@ -188,7 +188,8 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
         nonlocal first
         if first == math.inf:
             first = loop.time()
-            stop.request(StopReason.SIGNAL, f"{name} received; calls in progress are awaited and recorded")
+            said = "Ctrl-C" if name == "SIGINT" else name
+            stop.request(StopReason.SIGNAL, f"stopped by {said}; calls in progress were awaited and recorded")
         elif loop.time() - first > _ONE_SIGNAL_SECONDS and task is not None:
             task.cancel()
 

@@ -100,7 +100,7 @@ async def test_a_list_without_an_end_ends_at_the_first_signal(
             process.send_signal(signal.SIGTERM)
             ended = await asyncio.wait_for(asyncio.to_thread(finish, process), 10)
     assert ended.status == 3, ended.stderr
-    assert "SIGTERM received; nothing was sent" in ended.stderr
+    assert "stopped by SIGTERM; nothing was sent" in ended.stderr
     assert [job["status"] for job in sandbox.jobs()] == ["CREATE_IN_PROGRESS"]
 
 
