@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 
 from batchsubmit.aws import CLOCK
+from batchsubmit.core.job_states import CANCELLED_STATUS, LOG_GROUP
 from batchsubmit.core.jobs import INVALID_ROW, Denied, Forbidden, RefusalCause
 from batchsubmit.core.ledger_state import Counts
-from batchsubmit.core.states import CANCELLED_STATUS, LOG_GROUP
 from batchsubmit.text import printable
 
 POLICY = "batchsubmit policy submit"

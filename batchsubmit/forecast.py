@@ -17,9 +17,9 @@ from random import Random
 from statistics import NormalDist, fmean
 
 from batchsubmit.core.job_durations import ALL, RunTimes
+from batchsubmit.core.job_states import BURST, DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.core.jobs import Event, Intent, JobClass, JobFinished, JobRejected, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import ACCOUNT
-from batchsubmit.core.states import BURST, DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.text import duration
 
 _FUTURES = 200

@@ -17,8 +17,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 from tenacity import wait_random_exponential as full_jitter
 
 from batchsubmit.config import RetrySettings
+from batchsubmit.core.job_states import BURST
 from batchsubmit.core.jobs import Conflicted, NotSent, Throttled, Uncertain
-from batchsubmit.core.states import BURST
 
 _JITTER = 0.5
 """Share of a call's time by which a call is late, at most, once the service has throttled: others call as well. Without

@@ -14,8 +14,8 @@ from typing import TypeAlias
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.core import jobs
+from batchsubmit.core.job_states import UNDECIDED, JobState, Phase, begins_round
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, JobState, Phase, begins_round
 from batchsubmit.manifest.rows_done import NewRows
 
 _AROUND_RUNS = timedelta(minutes=15)

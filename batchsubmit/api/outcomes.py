@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
 from batchsubmit.core import jobs
+from batchsubmit.core.job_states import Action, JobState, Phase, Retry, decide, is_good_end
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Action, JobState, Phase, Retry, decide, is_good_end
 from batchsubmit.observers.base import Observer
 
 

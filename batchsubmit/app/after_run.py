@@ -15,8 +15,8 @@ from batchsubmit.app.run import SubmitOptions
 from batchsubmit.aws import resolve_region
 from batchsubmit.clock import timestamp
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import has_failed
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_STOPPED, BatchsubmitError, exit_status
 from batchsubmit.forecast import RunHistory
 from batchsubmit.ledger.location import Location, parse_location

@@ -11,20 +11,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from batchsubmit.app.run import Run, SubmitOptions, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import Run, SubmitOptions, require_region
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.api import Input, inputs_of, is_running
+from batchsubmit.cleanrooms.api import Input, inputs_of
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
 from batchsubmit.core.job_durations import RunTimes
+from batchsubmit.core.job_states import is_good_end, is_running
 from batchsubmit.core.jobs import JobClass, ResultPlace, Share
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import is_good_end
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.forecast import NOTHING_KNOWN, Finish, RunHistory, SlotCounts, assumed_times, forecast, lanes_of
 from batchsubmit.ledger.location import Location
+from batchsubmit.ledger.open import refuse_rehearsal_mix
 from batchsubmit.ledger.read import read_ledger
 from batchsubmit.manifest.check import CheckedManifest, open_checked_manifest
 from batchsubmit.manifest.overwrites import warnings_of_rows

@@ -19,9 +19,9 @@ from structlog.contextvars import bind_contextvars
 from batchsubmit import __version__
 from batchsubmit.clock import SystemClock, parse_deadline, timestamp
 from batchsubmit.config import Settings, changed
+from batchsubmit.core.job_states import Action, Retry, decide
 from batchsubmit.core.jobs import RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Counts, LedgerState
-from batchsubmit.core.states import Action, Retry, decide
 from batchsubmit.errors import EXIT_STOPPED, LostLedgerError, ManifestError, UsageError
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.location import Location, parse_location
@@ -297,13 +297,6 @@ def dated(retry: Retry, known: LedgerState, now: str) -> Retry:
     if last and last.retry and (end is None or end.exit_status == EXIT_STOPPED):
         return replace(retry, before=last.retry)
     return replace(retry, before=now)
-
-
-def refuse_rehearsal_mix(known: LedgerState, path: Location, *, sandbox: bool) -> None:
-    """Keep a rehearsal's ledger from making a real run believe that its jobs are submitted, and the other way round."""
-    if any(run.sandbox != sandbox for run in known.runs):
-        was, now = ("the real service", "the sandbox") if sandbox else ("the sandbox", "the real service")
-        raise UsageError(f"the ledger {path} was written against {was}; give the run on {now} another --ledger")
 
 
 def require_region(region: str | None) -> str:

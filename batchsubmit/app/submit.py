@@ -12,19 +12,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from batchsubmit.app.run import Run, SubmitOptions, dated, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import Run, SubmitOptions, dated, require_region
 from batchsubmit.aws import resolve_region
-from batchsubmit.cleanrooms.api import JobSummary, is_running
+from batchsubmit.cleanrooms.api import JobSummary
 from batchsubmit.cleanrooms.client import CleanRooms, open_cleanrooms
 from batchsubmit.cleanrooms.quotas import read_quotas
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import Phase, is_good_end, is_running
 from batchsubmit.core.ledger_state import ACCOUNT, within_quotas
-from batchsubmit.core.states import Phase, is_good_end
 from batchsubmit.errors import NotAgreedError, StoppedError, UsageError
 from batchsubmit.ledger.base import Ledger
-from batchsubmit.ledger.open import open_for_writing
+from batchsubmit.ledger.open import open_for_writing, refuse_rehearsal_mix
 from batchsubmit.ledger.read import Tail
 from batchsubmit.manifest.check import check_manifest
 from batchsubmit.manifest.file import ManifestFile, open_manifest

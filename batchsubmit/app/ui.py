@@ -21,7 +21,8 @@ from batchsubmit.health import listening
 from batchsubmit.ledger.lines import require_ledger
 from batchsubmit.ledger.location import Location
 from batchsubmit.ledger.read import read_ledger
-from batchsubmit.report.page import Night, library, make_overview, make_page
+from batchsubmit.report.overview import Night, make_overview
+from batchsubmit.report.page import library, make_page
 from batchsubmit.report.timeline import Timeline
 
 _POLL_SECONDS = 0.2

@@ -12,7 +12,7 @@ from typing import Any
 from structlog.contextvars import bind_contextvars
 
 from batchsubmit.app.grace import ShutdownGrace, require_grace
-from batchsubmit.app.run import RunRecord, refuse_rehearsal_mix, require_region
+from batchsubmit.app.run import RunRecord, require_region
 from batchsubmit.app.ui import live_pages
 from batchsubmit.aws import resolve_region
 from batchsubmit.cleanrooms.client import open_cleanrooms
@@ -24,7 +24,7 @@ from batchsubmit.errors import EXIT_LEDGER, UsageError, status_of_work
 from batchsubmit.health import Conditions, base_url, serving_probes, stalled
 from batchsubmit.ledger.file import FileLedger
 from batchsubmit.ledger.location import Location
-from batchsubmit.ledger.open import open_for_writing, owner_name
+from batchsubmit.ledger.open import open_for_writing, owner_name, refuse_rehearsal_mix
 from batchsubmit.ledger.shared import SharedLedger
 from batchsubmit.manifest.defaults import Defaults
 from batchsubmit.observers.base import LogObserver, Readings, RunCounts

@@ -11,17 +11,6 @@ from typing import Any, Protocol
 
 from batchsubmit.core.jobs import Job, Result
 
-FINAL_STATUSES = frozenset({"ACTIVE", "CREATE_FAILED", "CANCEL_FAILED", "INACTIVE"})
-RUNNING_STATUSES = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
-
-
-def is_running(status: str) -> bool:
-    """Whether a job in this status holds its slot; so does one in a status that this version does not know.
-
-    AWS's quota page counts "pending/in-progress" jobs; that a job which is being cancelled is among them is assumed.
-    """
-    return status not in FINAL_STATUSES
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from batchsubmit.aws import resolve_region, whose_account
-from batchsubmit.cleanrooms.api import JobsApi, is_running
+from batchsubmit.cleanrooms.api import JobsApi
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.cli.confirm import ask
@@ -26,8 +26,8 @@ from batchsubmit.cli.options import command, conclude, rate_option, run_command,
 from batchsubmit.cli.output import say
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import CANCELLED_STATUS, JobState, Phase, is_running
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, Forbidden, NotSent, Result, Throttled, Uncertain
-from batchsubmit.core.states import CANCELLED_STATUS, JobState, Phase
 from batchsubmit.errors import EXIT_STOPPED, LedgerError, StoppedError, UsageError, status_of_work
 from batchsubmit.ledger.file import holding_run
 from batchsubmit.ledger.location import Location, parse_location

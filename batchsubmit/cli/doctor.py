@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from batchsubmit.app.after_run import AfterRun
-from batchsubmit.app.run import SubmitOptions, refuse_rehearsal_mix, require_region, submit_options
+from batchsubmit.app.run import SubmitOptions, require_region, submit_options
 from batchsubmit.app.worker import advice_on_queue
 from batchsubmit.aws import CLOCK, Timeouts, open_client, resolve_region
 from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, inputs_of
@@ -34,6 +34,7 @@ from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import LedgerFile, holding_run, lock, shared_file_system
 from batchsubmit.ledger.items import TABLE_ADDRESS, check_format
 from batchsubmit.ledger.location import Location, TableLocation
+from batchsubmit.ledger.open import refuse_rehearsal_mix
 from batchsubmit.ledger.read import fold_ledger
 from batchsubmit.manifest.check import open_checked_manifest
 from batchsubmit.schema.arns import partition_of, region_in

@@ -18,8 +18,8 @@ from batchsubmit.cli.help import READ_EXITS
 from batchsubmit.cli.options import command, settings_option
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import has_failed
 from batchsubmit.core.jobs import RunStarted
-from batchsubmit.core.states import has_failed
 from batchsubmit.errors import EXIT_FAILED, UsageError
 from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import read_ledger

@@ -18,7 +18,7 @@ from batchsubmit.cli.help import READ_EXITS
 from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
-from batchsubmit.core.states import LOG_GROUP, JobState, Phase, end_words, has_failed
+from batchsubmit.core.job_states import LOG_GROUP, JobState, Phase, end_words, has_failed
 from batchsubmit.errors import BatchsubmitError, UsageError
 from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import fold_ledger

@@ -11,8 +11,8 @@ from batchsubmit.aws import resolve_region
 from batchsubmit.cli.options import command, run_options, settings_option
 from batchsubmit.cli.submit import send
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import Retry, State
 from batchsubmit.core.jobs import RunStarted
-from batchsubmit.core.states import Retry, State
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.location import Location, parse_location
 from batchsubmit.ledger.read import fold_ledger

@@ -23,9 +23,9 @@ from batchsubmit.cli.help import READ_EXITS
 from batchsubmit.cli.options import command, conclude, settings_and_json
 from batchsubmit.cli.output import membership_names, say
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import LOG_GROUP, UNDECIDED, JobState, State, end_words, has_failed
 from batchsubmit.core.jobs import RunStarted
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import LOG_GROUP, UNDECIDED, JobState, State, end_words, has_failed
 from batchsubmit.errors import UsageError
 from batchsubmit.ledger.lines import require_ledger
 from batchsubmit.ledger.location import Location, parse_location

@@ -26,7 +26,7 @@ from batchsubmit.cli.options import (
 )
 from batchsubmit.cli.output import say
 from batchsubmit.config import Settings
-from batchsubmit.core.states import Phase
+from batchsubmit.core.job_states import Phase
 from batchsubmit.errors import BatchsubmitError, NotAgreedError, UsageError
 from batchsubmit.ledger.location import TableLocation
 from batchsubmit.log import configure_logging

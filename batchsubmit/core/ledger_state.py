@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import msgspec
 from msgspec.structs import replace
 
+from batchsubmit.core.job_states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, UNDECIDED, JobState, State, fold
 from batchsubmit.core.jobs import INVALID_ROW, Event, Intent, JobRejected, JobSubmitted, RunEnded, RunStarted
-from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, UNDECIDED, JobState, State, fold
 
 ACCOUNT = "account"
 """The key of the account's quota beside those of memberships."""

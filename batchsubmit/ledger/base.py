@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from batchsubmit.core.job_states import JobState
 from batchsubmit.core.jobs import Duplicate, Event, JobSubmitted
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import JobState
 from batchsubmit.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ ASK_AGAIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Mine:
-    """The job is ours until it is released; from `state`, `states.decide` says what may be done with it."""
+    """The job is ours until it is released; from `state`, `job_states.decide` says what may be done with it."""
 
     state: JobState | None
 

@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from batchsubmit.core.job_states import JobState
 from batchsubmit.core.jobs import Event, Intent, RunEnded
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import JobState
 from batchsubmit.errors import BatchsubmitError, LedgerError, LostLedgerError, StoppedError, UsageError
 from batchsubmit.ledger.base import Ledger, resolve
 from batchsubmit.ledger.lines import CHAIN_LENGTH, Chain, LineDamagedError, decode_line, encode_line

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from batchsubmit.core import jobs
-from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
+from batchsubmit.core.job_states import JobState, Phase, fold
 from batchsubmit.errors import LedgerError, StoppedError
-from batchsubmit.ledger.base import ClaimedArnError, LostJobError
+from batchsubmit.ledger.base import ClaimedArnError
 from batchsubmit.ledger.lines import LineDamagedError, decode_line, encode_line
 
 Item: TypeAlias = dict[str, Any]
@@ -154,31 +154,6 @@ async def claim_arn(table: Table, event: jobs.JobEvent) -> None:
         owner = str((exc.item or {}).get("job", ""))
         if owner not in {"", event.job}:
             raise ClaimedArnError(event.arn, owner) from exc
-
-
-def require_right(row: JobRow, event: jobs.JobEvent, owner: str) -> None:
-    """Refuse an event of a worker that may not add it. Raises LostJobError.
-
-    An intent needs ownership: it leads to a call. What the service proved, any worker may write down.
-    """
-    state, may_write = row.state, row.owner == owner
-    match event:
-        case jobs.Intent():
-            pass
-        case jobs.JobFinished() | jobs.Duplicate():
-            may_write |= row.has_arn
-        case jobs.JobSubmitted():
-            may_write |= state is not None and state.phase in UNDECIDED and state.attempt == event.attempt
-        case _:
-            may_write |= not row.owner and not row.has_arn
-    if not may_write:
-        holder = f"claimed by {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
-        what = (
-            f"that it runs as {event.arn}"
-            if isinstance(event, jobs.JobSubmitted)
-            else f"its event {type(event).__name__}"
-        )
-        raise LostJobError(f"job {row.key} is {holder}; {what} was not written down")
 
 
 def line_of(event: jobs.Event) -> str:

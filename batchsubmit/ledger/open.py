@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
+from batchsubmit.core.ledger_state import LedgerState
+from batchsubmit.errors import UsageError
 from batchsubmit.ledger.file import FileLedger, open_ledger
 from batchsubmit.ledger.lines import require_ledger
 from batchsubmit.ledger.location import Location
@@ -58,3 +60,10 @@ def owner_name() -> str:
 def process_name() -> str:
     """Name this process for people who look for the holder of a ledger."""
     return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def refuse_rehearsal_mix(known: LedgerState, path: Location, *, sandbox: bool) -> None:
+    """Keep a rehearsal's ledger from making a real run believe that its jobs are submitted, and the other way round."""
+    if any(run.sandbox != sandbox for run in known.runs):
+        was, now = ("the real service", "the sandbox") if sandbox else ("the sandbox", "the real service")
+        raise UsageError(f"the ledger {path} was written against {was}; give the run on {now} another --ledger")

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchsubmit.clock import Clock
-from batchsubmit.core.jobs import Event, Intent, JobEvent, JobFinished, RunEnded, RunStarted
+from batchsubmit.core.job_states import UNDECIDED, JobState, Phase, fold
+from batchsubmit.core.jobs import Duplicate, Event, Intent, JobEvent, JobFinished, JobSubmitted, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import JobState, Phase, fold
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger import base
 from batchsubmit.ledger.items import (
@@ -35,7 +35,6 @@ from batchsubmit.ledger.items import (
     claim_arn,
     job_address,
     line_of,
-    require_right,
     set_owner,
     write_run,
 )
@@ -357,7 +356,7 @@ class SharedLedger(base.Ledger):
         end = row.state and (row.state.phase, row.state.arn, row.state.status)
         if isinstance(event, JobFinished) and end == (Phase.FINISHED, event.arn, event.status):
             return row  # several workers may have seen it
-        require_right(row, event, self._session.owner)
+        _require_right(row, event, self._session.owner)
         await claim_arn(self._table, event)
         return await append_event(self._table, row, event)
 
@@ -419,3 +418,26 @@ async def _close(ledger: SharedLedger, session: Session, renewing: "asyncio.Task
         await renewing
     with suppress(StoppedError):
         await session.end()
+
+
+def _require_right(row: JobRow, event: JobEvent, owner: str) -> None:
+    """Refuse an event of a worker that may not add it. Raises LostJobError.
+
+    An intent needs ownership: it leads to a call. What the service proved, any worker may write down.
+    """
+    state, may_write = row.state, row.owner == owner
+    match event:
+        case Intent():
+            pass
+        case JobFinished() | Duplicate():
+            may_write |= row.has_arn
+        case JobSubmitted():
+            may_write |= state is not None and state.phase in UNDECIDED and state.attempt == event.attempt
+        case _:
+            may_write |= not row.owner and not row.has_arn
+    if not may_write:
+        holder = f"claimed by {row.owner}" if row.owner else "nobody's; it was not claimed, or is decided"
+        what = (
+            f"that it runs as {event.arn}" if isinstance(event, JobSubmitted) else f"its event {type(event).__name__}"
+        )
+        raise base.LostJobError(f"job {row.key} is {holder}; {what} was not written down")

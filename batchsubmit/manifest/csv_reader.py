@@ -21,8 +21,8 @@ from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import Fault, JsonError, Part, Problem, without_nulls
 from batchsubmit.schema.checks import MISSING
 from batchsubmit.schema.columns import Place, columns, find_place, names_columns, nearest_name
+from batchsubmit.schema.faults import shown_path
 from batchsubmit.schema.model import VARYING, Integer, Text
-from batchsubmit.schema.wording import shown_path
 from batchsubmit.text import quoted
 
 _DELIMITERS = ",;\t"

@@ -23,7 +23,7 @@ from batchsubmit.manifest.file import (
 )
 from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import Fault, JsonError, Problem, read_json, without_nulls
-from batchsubmit.schema.wording import below, described
+from batchsubmit.schema.faults import below, described
 
 _VARIABLE_PREFIX = "var."
 

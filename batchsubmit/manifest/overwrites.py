@@ -5,9 +5,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 
+from batchsubmit.core.job_states import UNDECIDED, Phase, is_good_end
 from batchsubmit.core.jobs import ResultPlace, results_place
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Phase, is_good_end
 from batchsubmit.manifest.check import CheckedManifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.rows_done import ManifestProgress

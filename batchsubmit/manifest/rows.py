@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batchsubmit.schema import Fault, Part, Problem, RequestChecker
-from batchsubmit.schema.wording import shown
+from batchsubmit.schema.faults import shown
 
 if TYPE_CHECKING:
     from batchsubmit.manifest.defaults import Defaults

@@ -9,9 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import Retry, State
 from batchsubmit.core.jobs import ResultPlace, Share, job_digest, key_text
 from batchsubmit.core.ledger_state import Counts, LedgerState
-from batchsubmit.core.states import Retry, State
 from batchsubmit.manifest.check import Terms, open_checked_manifest
 from batchsubmit.manifest.index import Index
 from batchsubmit.outputs.templates import placeholders_at

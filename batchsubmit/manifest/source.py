@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
+from batchsubmit.core.job_states import Action
 from batchsubmit.core.jobs import Job
 from batchsubmit.core.source import Ending
-from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.index import Index
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from batchsubmit.core import jobs
-from batchsubmit.core.states import State
+from batchsubmit.core.job_states import State
 from batchsubmit.log import get_logger
 
 

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from batchsubmit import __version__
 from batchsubmit.core import jobs
-from batchsubmit.core.states import State
+from batchsubmit.core.job_states import State
 from batchsubmit.observers.base import Observer, Readings
 
 OTHER = "other"

@@ -20,9 +20,9 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from batchsubmit.core.job_states import Phase, State, end_words, has_failed
 from batchsubmit.core.jobs import Event, JobEvent, JobFinished, JobRejected, RunEnded, RunStarted
 from batchsubmit.core.ledger_state import Counts, LedgerState, decides, slots_known
-from batchsubmit.core.states import Phase, State, end_words, has_failed
 from batchsubmit.errors import LedgerError
 from batchsubmit.forecast import RunHistory
 from batchsubmit.observers.base import Observer

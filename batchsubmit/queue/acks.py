@@ -17,8 +17,8 @@ import structlog
 
 from batchsubmit.clock import Clock, timestamp
 from batchsubmit.config import WorkerSettings
+from batchsubmit.core.job_states import Action, decide
 from batchsubmit.core.jobs import JobRejected
-from batchsubmit.core.states import Action, decide
 from batchsubmit.ledger.base import Ledger, LostJobError, Mine
 from batchsubmit.queue import client
 from batchsubmit.queue.held import HeldJob, HeldJobs, HeldMessage

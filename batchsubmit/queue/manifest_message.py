@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 from botocore.exceptions import BotoCoreError
 
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import Action
 from batchsubmit.core.source import Ending
-from batchsubmit.core.states import Action
 from batchsubmit.errors import UsageError
 from batchsubmit.log import get_logger
 from batchsubmit.manifest.check import CheckedManifest, Terms, check_manifest

@@ -21,8 +21,8 @@ from batchsubmit.outputs.templates import lasting_batch
 from batchsubmit.queue.s3_event import Pointer, is_s3_event, s3_pointer
 from batchsubmit.schema import Fault, JsonError, RequestChecker, canonical, read_json, without_nulls
 from batchsubmit.schema.arns import foreign_arns, text_at
+from batchsubmit.schema.faults import described
 from batchsubmit.schema.spreadsheets import odd_values
-from batchsubmit.schema.wording import described
 
 KEY_ATTRIBUTE = "batchsubmit-key"
 BATCH_ATTRIBUTE = "batchsubmit-batch"

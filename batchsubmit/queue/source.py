@@ -14,9 +14,9 @@ import structlog
 
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import Action
 from batchsubmit.core.jobs import Job
 from batchsubmit.core.source import Delivery, Ending
-from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.file import FetchError
 from batchsubmit.queue.acks import Acks, QueueLedger, Why

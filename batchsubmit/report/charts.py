@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 import msgspec
 from markupsafe import Markup
 
-from batchsubmit.core.states import State
+from batchsubmit.core.job_states import State
 from batchsubmit.report.stats import Figures
 from batchsubmit.report.timeline import SlotTimes, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import msgspec
 
 from batchsubmit.clock import timestamp
-from batchsubmit.core.states import State, is_good_end
+from batchsubmit.core.job_states import State, is_good_end
 from batchsubmit.errors import UsageError
 from batchsubmit.report.reasons import reason_of
 from batchsubmit.report.timeline import History, Timeline

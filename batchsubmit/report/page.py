@@ -10,22 +10,22 @@ import hashlib
 import math
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from batchsubmit import __version__
+from batchsubmit.core.job_states import LOG_GROUP, State
 from batchsubmit.core.ledger_state import Counts
-from batchsubmit.core.states import LOG_GROUP, State
 from batchsubmit.report.charts import charts, specs
-from batchsubmit.report.headline import Headline, headline
+from batchsubmit.report.headline import headline
 from batchsubmit.report.reasons import reason_of
 from batchsubmit.report.stats import Figures, ReportedJob, model_name
 from batchsubmit.report.timeline import Timeline
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 MOST_LISTED = 150_000
 """Jobs in a page's table, beside those in trouble: more of them make it too large to open."""
-_COMPARED = 5
 _LEAST_SHARE = 0.008
 _BAR_ORDER = (
     State.SUCCEEDED,
@@ -116,12 +115,12 @@ class Page:
 
     def parts(self) -> Iterator[str]:
         """The page, part by part."""
-        return _templates().get_template("page.html.j2").generate(self.context)
+        return templates().get_template("page.html.j2").generate(self.context)
 
     def for_notebook(self) -> str:
         """Its headline and first charts, for a cell of a notebook, which shows light colours."""
-        colours = " ".join(_asset("page.css").split("{", 1)[1].split("}", 1)[0].split())
-        return _templates().get_template("notebook.html.j2").render(self.context, colours=colours)
+        colours = " ".join(asset("page.css").split("{", 1)[1].split("}", 1)[0].split())
+        return templates().get_template("notebook.html.j2").render(self.context, colours=colours)
 
     def as_dict(self) -> dict[str, Any]:
         """Its headline and figures, as JSON has them."""
@@ -144,7 +143,8 @@ class Page:
 
 
 @cache
-def _templates() -> "Environment":
+def templates() -> "Environment":
+    """Make the pages' templates ready, once."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only a report needs it)
 
     environment = Environment(
@@ -182,7 +182,7 @@ def make_page(
     """
     figures = Figures(timeline, made_at)
     drawings = {chart.name: chart for chart in charts(figures, names)}
-    style, script = _asset("page.css"), _asset("page.js") + _asset("live.js")
+    style, script = asset("page.css"), asset("page.js") + asset("live.js")
     drawn = {"config": specs()["config"], "specs": {name: chart.spec for name, chart in drawings.items()}}
     return Page(
         {
@@ -200,7 +200,7 @@ def make_page(
             "style": style,
             "script": script,
             "library": Markup(library()),  # noqa: S704 (Vega's)
-            "policy": _policy(style, script, library(), source="'self'" if live else "'none'"),
+            "policy": policy(style, script, library(), source="'self'" if live else "'none'"),
             **_job_table(figures, names),
         }
     )
@@ -226,7 +226,8 @@ def library() -> str:
     return script
 
 
-def _asset(name: str) -> Markup:
+def asset(name: str) -> Markup:
+    """Read a file that a page contains."""
     text = resources.files("batchsubmit.report").joinpath("assets", name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704 (our own file)
 
@@ -241,7 +242,7 @@ def _bar(counts: Counts) -> list[tuple[State, int, int, float, float]]:
     return [(state, _FATES.index(state), numbers[state], begin, width) for state, begin, width in parts]
 
 
-def _policy(style: str, *scripts: str, source: str = "'none'") -> str:
+def policy(style: str, *scripts: str, source: str = "'none'") -> str:
     """Nothing may be loaded and nothing run except what has these digests."""
     return (
         f"default-src 'none'; style-src {_digest(style)}; script-src {' '.join(map(_digest, scripts))}; img-src data:; "
@@ -251,50 +252,3 @@ def _policy(style: str, *scripts: str, source: str = "'none'") -> str:
 
 def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-class Night(NamedTuple):
-    """One ledger of an overview. Hours and cost in USD are of the jobs that were seen to end."""
-
-    name: str
-    words: Headline
-    began_at: float
-    seconds: float
-    counts: Counts
-    hours: float
-    cost: float
-
-    @classmethod
-    def of(cls, timeline: Timeline, name: str, now: float, prices: Mapping[str, float]) -> Self:
-        """Sum up a ledger."""
-        figures = Figures(timeline, now)
-        return cls(
-            name=name,
-            words=headline(figures),
-            began_at=figures.begin,
-            seconds=figures.end - figures.begin,
-            counts=figures.counts,
-            hours=sum(spent for _, spent, _ in figures.instance_hours(prices)),
-            cost=sum(cost or 0.0 for _, _, cost in figures.instance_hours(prices)),
-        )
-
-    @property
-    def failed(self) -> int:
-        """Jobs that failed in either way."""
-        return self.counts.rejected + self.counts.failed
-
-
-def make_overview(folder: str, nights: Sequence[Night], live: str) -> str:
-    """Many ledgers, the newest first, and the newest beside the mean of those before it."""
-    newest_first = sorted(nights, key=lambda night: -night.began_at)
-    style, script = _asset("page.css"), _asset("live.js")
-    template = _templates().get_template("overview.html.j2")
-    return template.render(
-        folder=folder,
-        nights=newest_first,
-        compared=newest_first[1 : 1 + _COMPARED],
-        live=live,
-        style=style,
-        script=script,
-        policy=_policy(style, script, source="'self'"),
-    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from glob import escape
 
 from batchsubmit.advice import FAILURE_ADVICE
-from batchsubmit.core.states import JobState, Phase, State
+from batchsubmit.core.job_states import JobState, Phase, State
 
 _MOST_EXAMPLES = 5
 _VARYING = re.compile(

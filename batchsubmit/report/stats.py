@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
-from batchsubmit.core.states import Phase, State, has_failed
+from batchsubmit.core.job_states import Phase, State, has_failed
 from batchsubmit.report.reasons import Reasons
 from batchsubmit.report.timeline import History, SlotTimes, Timeline, mean_running, peak_running, quota_steps
 from batchsubmit.report.waits import Cause

@@ -11,8 +11,8 @@ from itertools import accumulate, pairwise
 from typing import Self
 
 from batchsubmit.core import jobs
+from batchsubmit.core.job_states import JobState, fold
 from batchsubmit.core.ledger_state import Work, slots_known
-from batchsubmit.core.states import JobState, fold
 from batchsubmit.forecast import RunHistory
 from batchsubmit.report.waits import Cause, Waits
 

@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import Final
 
 from batchsubmit.core import jobs
+from batchsubmit.core.job_states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.core.ledger_state import ACCOUNT
-from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 
 _MOST_COUNTED: Final = 10_000
 """Jobs counted as running in a lane: quotas are far below it, and a ledger without ends would count all its jobs."""

@@ -5,8 +5,8 @@ Values in, values out. It reads botocore's model file and knows nothing else of 
 
 from batchsubmit.schema.checks import Part, RequestChecker
 from batchsubmit.schema.columns import columns, json_schema
+from batchsubmit.schema.faults import Fault, Problem
 from batchsubmit.schema.json_text import JsonError, canonical, read_json, without_nulls
-from batchsubmit.schema.wording import Fault, Problem
 
 __all__ = [
     "Fault",

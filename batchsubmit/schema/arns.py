@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from botocore.loaders import Loader
 
+from batchsubmit.schema.faults import Fault
 from batchsubmit.schema.spreadsheets import NO_VALUES, no_value
-from batchsubmit.schema.wording import Fault
 
 _ARN = re.compile(r"arn:([a-z-]+):[^:]*:([a-z0-9-]+):([0-9]{12}):(?:membership/([^/]*)/)?(.*)", re.DOTALL)
 _UUID = re.compile(r"[0-9a-f-]{36}", re.ASCII)

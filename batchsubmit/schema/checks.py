@@ -14,9 +14,9 @@ import msgspec
 from batchsubmit.schema import model
 from batchsubmit.schema.arns import arn_faults
 from batchsubmit.schema.columns import leaves
+from batchsubmit.schema.faults import Fault, below, described, listed, ranged, shown, shown_path, spoken
 from batchsubmit.schema.patterns import matcher
 from batchsubmit.schema.spreadsheets import account_damage
-from batchsubmit.schema.wording import Fault, below, described, listed, ranged, shown, shown_path, spoken
 from batchsubmit.text import counted, nearest
 
 MISSING = "is missing"

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from batchsubmit.schema import model
+from batchsubmit.schema.faults import ranged
 from batchsubmit.schema.json_text import read_json
-from batchsubmit.schema.wording import ranged
 from batchsubmit.text import nearest
 
 

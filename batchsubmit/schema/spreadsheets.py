@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batchsubmit.schema.wording import Fault, shown, shown_path
+from batchsubmit.schema.faults import Fault, shown, shown_path
 
 _NO_WORDS = (
     "nan -nan nat null nil none undefined n/a #n/a #ref! #value! #name? #div/0! #null! #num! #spill! <na> (null)"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from batchsubmit.config import SlotSettings
 from batchsubmit.core.job_durations import RunTimes
+from batchsubmit.core.job_states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
 from batchsubmit.core.jobs import JobClass, OtherQuotaExceeded, QuotaExceeded
 from batchsubmit.core.ledger_state import ACCOUNT
-from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP, is_good_end
 from batchsubmit.slots.limits import RAISE_INTERVALS, Leave, Limit
 from batchsubmit.slots.polls import Poll, RunningJob, SeenJob, next_get_at, take_in
 

@@ -16,8 +16,8 @@ from batchsubmit.cleanrooms.reads import Reads
 from batchsubmit.clock import Clock
 from batchsubmit.config import Settings
 from batchsubmit.core.job_durations import RunTimes
+from batchsubmit.core.job_states import JobState, Retry
 from batchsubmit.core.source import Source
-from batchsubmit.core.states import JobState, Retry
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.slots import Poll, Slots
 from batchsubmit.submit.inputs import Inputs

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from batchsubmit.advice import forbidden_words
+from batchsubmit.core.job_states import Action, JobState, Retry, decide
 from batchsubmit.core.jobs import Accepted, Denied, InvalidRequest, Job, OtherQuotaExceeded, QuotaExceeded, Uncertain
 from batchsubmit.core.ledger_state import ACCOUNT
 from batchsubmit.core.source import Delivery, Ending, Source
-from batchsubmit.core.states import Action, JobState, Retry, decide
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Taken
 from batchsubmit.log import get_logger

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 from batchsubmit.cleanrooms.api import JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.config import LookupSettings
+from batchsubmit.core.job_states import UNDECIDED, JobState, Phase
 from batchsubmit.core.jobs import KEY_TAG, Absent, Accepted, Duplicate, JobEvent, JobSubmitted
-from batchsubmit.core.states import UNDECIDED, JobState, Phase
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError
 from batchsubmit.submit.recorder import Recorder

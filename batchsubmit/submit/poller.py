@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
-from batchsubmit.cleanrooms.api import RUNNING_STATUSES, JobDetails, JobSummary, is_running
+from batchsubmit.cleanrooms.api import JobDetails, JobSummary
 from batchsubmit.cleanrooms.reads import ReadError, Reads
-from batchsubmit.core.states import JobState, Phase, is_good_end
+from batchsubmit.core.job_states import RUNNING_STATUSES, JobState, Phase, is_good_end, is_running
 from batchsubmit.log import get_logger
 from batchsubmit.slots import JobClass, Poll, RunningJob, SeenJob, Slots
 from batchsubmit.submit.recorder import Recorder

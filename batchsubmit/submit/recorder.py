@@ -5,8 +5,8 @@ from datetime import datetime
 
 from batchsubmit.cleanrooms.api import JobDetails
 from batchsubmit.clock import Clock, timestamp
+from batchsubmit.core.job_states import JobState, is_good_end
 from batchsubmit.core.jobs import JobEvent, JobFinished
-from batchsubmit.core.states import JobState, is_good_end
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.observers.base import Observer
 

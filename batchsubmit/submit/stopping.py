@@ -15,9 +15,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from batchsubmit.clock import Clock
+from batchsubmit.core.job_states import JobState, end_words, has_failed, is_good_end
 from batchsubmit.core.jobs import Denied, Forbidden, RefusalCause, Result
 from batchsubmit.core.source import Delivery
-from batchsubmit.core.states import JobState, end_words, has_failed, is_good_end
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.text import counted
 

@@ -12,7 +12,7 @@ from byte_server import http, wire
 from conftest import Program, Sandbox, csv_text
 from local_aws import LocalAws
 
-from batchsubmit.core.states import LOG_GROUP
+from batchsubmit.core.job_states import LOG_GROUP
 
 LEDGER = "jobs.ledger.jsonl"
 

@@ -11,10 +11,11 @@ from conftest import OTHER_MEMBERSHIP, job_named
 from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from strategies import MEMBERSHIP, REGION, arn
 
-from batchsubmit.cleanrooms.api import RUNNING_STATUSES, Input, JobDetails, JobPage, JobsApi, Resource
+from batchsubmit.cleanrooms.api import Input, JobDetails, JobPage, JobsApi, Resource
 from batchsubmit.cleanrooms.client import open_cleanrooms
 from batchsubmit.cleanrooms.responses import read_refusal
 from batchsubmit.config import Settings, SubmitSettings
+from batchsubmit.core.job_states import RUNNING_STATUSES
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Accepted,

@@ -15,8 +15,8 @@ from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.clock import SystemClock
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import Phase
 from batchsubmit.core.jobs import Duplicate, Event, Refused, RunEnded, RunStarted
-from batchsubmit.core.states import Phase
 from batchsubmit.ledger.base import Ledger, Mine, Taken
 from batchsubmit.ledger.dynamodb import open_table
 from batchsubmit.ledger.file import open_ledger

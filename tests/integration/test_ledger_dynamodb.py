@@ -18,7 +18,7 @@ from local_aws import LocalAws
 from shared_ledger_events import intent, submitted
 
 from batchsubmit.clock import SystemClock
-from batchsubmit.core.states import Phase
+from batchsubmit.core.job_states import Phase
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import LostJobError, Mine, Taken
 from batchsubmit.ledger.dynamodb import (

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import Program, Sandbox, csv_text, finish
 
+from batchsubmit.core.job_states import Phase
 from batchsubmit.core.jobs import Event, Intent, JobSubmitted, RunEnded, RunStarted
-from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, StoppedError, UsageError
 from batchsubmit.ledger.file import FileLedger, LedgerFile, open_ledger
 from batchsubmit.ledger.lines import decode_line, encode_line

@@ -10,7 +10,7 @@ from conftest import Program, Sandbox, csv_text
 from batchsubmit.app.run import SubmitOptions
 from batchsubmit.app.submit import submit
 from batchsubmit.config import load_settings
-from batchsubmit.core.states import Retry
+from batchsubmit.core.job_states import Retry
 from batchsubmit.errors import UsageError
 from batchsubmit.report.summary import Summary
 

@@ -21,6 +21,7 @@ from strategies import MEMBERSHIP, examples
 from virtual_time import VirtualClock, VirtualLoop, end_all
 from world import START, World, manifest_source
 
+from batchsubmit.core.job_states import Phase, Retry
 from batchsubmit.core.jobs import (
     Conflicted,
     Denied,
@@ -35,7 +36,6 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import Phase, Retry
 from batchsubmit.sandbox import SandboxService
 from batchsubmit.schema import canonical
 from batchsubmit.submit.stopping import StopReason

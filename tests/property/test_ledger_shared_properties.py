@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
+from batchsubmit.core.job_states import Action, decide
 from batchsubmit.core.jobs import Absent, Intent, JobSubmitted, JobUnknown, Refused
-from batchsubmit.core.states import Action, decide
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError, Mine, Taken
 from batchsubmit.ledger.items import Address, ConflictError, Item

@@ -6,6 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchsubmit.core.job_states import UNDECIDED, JobState, Phase, fold
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
@@ -19,7 +20,6 @@ from batchsubmit.core.jobs import (
     key_text,
 )
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, JobState, Phase, fold
 
 KEYS = [
     *(key_text(bytes([number]) * 16) for number in range(3)),

@@ -5,9 +5,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchsubmit.core.job_states import UNDECIDED, Action, JobState, Retry, decide, fold
 from batchsubmit.core.jobs import Absent, Intent, JobEvent, JobFinished, JobRejected, JobSubmitted, JobUnknown, Refused
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Action, JobState, Retry, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 

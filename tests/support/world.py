@@ -17,9 +17,9 @@ from memory_ledger import MemoryLedger
 
 from batchsubmit.clock import Clock, SystemClock
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import Retry, decide
 from batchsubmit.core.jobs import Event, Job, JobFinished, JobSubmitted, Result
 from batchsubmit.core.source import Ending, Source
-from batchsubmit.core.states import Retry, decide
 from batchsubmit.manifest.check import Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.source import ManifestSource

@@ -11,8 +11,8 @@ from strategies import MEMBERSHIP
 
 from batchsubmit.cli.cancel import Canceller, chosen, runs_on
 from batchsubmit.config import Settings
+from batchsubmit.core.job_states import JobState, Phase
 from batchsubmit.core.jobs import Accepted, Conflicted, Denied, JobFinished, NotSent, Throttled, Uncertain
-from batchsubmit.core.states import JobState, Phase
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.submit.recorder import Recorder
 from batchsubmit.submit.stopping import Stop, StopReason

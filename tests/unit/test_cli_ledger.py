@@ -8,8 +8,8 @@ from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
 from batchsubmit.cli.ledger import export_events, import_events
+from batchsubmit.core.job_states import Phase
 from batchsubmit.core.jobs import EarlierRejected, Event, Refused, RunEnded, RunStarted
-from batchsubmit.core.states import Phase
 from batchsubmit.errors import LedgerError, UsageError
 from batchsubmit.ledger.items import job_address
 from batchsubmit.ledger.location import TableLocation, parse_location

@@ -11,7 +11,7 @@ from batchsubmit.manifest.csv_syntax import character_of
 from batchsubmit.manifest.file import ManifestFile
 from batchsubmit.manifest.rows import Reader
 from batchsubmit.schema import Fault, RequestChecker
-from batchsubmit.schema.wording import shown_path
+from batchsubmit.schema.faults import shown_path
 
 CELLS = {
     "membershipIdentifier": MEMBERSHIP,

@@ -18,8 +18,8 @@ from batchsubmit.cleanrooms.quotas import AppliedQuotas, quotas_in
 from batchsubmit.cli.help import manual
 from batchsubmit.cli.main import commands
 from batchsubmit.config import Settings, load_settings, setting_names
+from batchsubmit.core.job_states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.core.jobs import Event
-from batchsubmit.core.states import DEFAULT_PER_ACCOUNT, DEFAULT_PER_MEMBERSHIP
 from batchsubmit.report.export import COLUMNS
 from batchsubmit.sandbox.refusals import ACCOUNT_QUOTA, MEMBERSHIP_QUOTA
 

@@ -17,6 +17,7 @@ from world import LIST, QUICK, MemorySource, World, manifest_source
 from batchsubmit.cleanrooms.api import Input, Resource
 from batchsubmit.cleanrooms.reads import ReadError
 from batchsubmit.clock import SystemClock, timestamp
+from batchsubmit.core.job_states import Phase
 from batchsubmit.core.jobs import (
     Absent,
     Denied,
@@ -32,7 +33,6 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import Mine, Taken
 from batchsubmit.submit.engine import Engine, open_reads

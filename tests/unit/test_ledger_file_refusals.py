@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from batchsubmit.core.job_states import Action, Retry, decide
 from batchsubmit.core.jobs import Absent, Intent, JobRejected, JobSubmitted, Refused
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Action, Retry, decide
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import ClaimedArnError
 from batchsubmit.ledger.file import LedgerFile, open_ledger

@@ -11,8 +11,8 @@ from conftest import FakeClock
 from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
+from batchsubmit.core.job_states import Phase
 from batchsubmit.core.jobs import Absent, JobFinished, JobRejected, JobSubmitted, JobUnknown, Refused
-from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError, UsageError
 from batchsubmit.ledger.base import ClaimedArnError, LostJobError, Mine, Taken
 from batchsubmit.ledger.items import PAGE_CHARACTERS, Address

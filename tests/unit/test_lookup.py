@@ -14,6 +14,7 @@ from virtual_time import EPOCH, VirtualClock, running_loop, virtually
 from world import GET, LIST, World
 
 from batchsubmit.cleanrooms.api import JobDetails, JobPage
+from batchsubmit.core.job_states import Phase
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Absent,
@@ -31,7 +32,6 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import Phase
 from batchsubmit.errors import StoppedError
 from batchsubmit.sandbox import SandboxService
 from batchsubmit.submit.lookup import Finding, NotThere, Undecided

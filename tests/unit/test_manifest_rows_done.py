@@ -6,9 +6,9 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, job_arn, request_named
 from strategies import MEMBERSHIP
 
+from batchsubmit.core.job_states import Retry
 from batchsubmit.core.jobs import Intent, JobEvent, JobRejected, JobSubmitted, job_digest, key_text
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Retry
 from batchsubmit.manifest.index import Index
 from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.manifest.rows_done import ManifestProgress

@@ -9,8 +9,8 @@ import pytest
 from conftest import OTHER_MEMBERSHIP, request_named
 from strategies import MEMBERSHIP
 
+from batchsubmit.core.job_states import Action
 from batchsubmit.core.source import Ending
-from batchsubmit.core.states import Action
 from batchsubmit.errors import StoppedError
 from batchsubmit.manifest.check import CheckedManifest, Terms, open_reader, take_inventory
 from batchsubmit.manifest.file import ManifestFile

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from batchsubmit.config import RetrySettings
+from batchsubmit.core.job_states import BURST
 from batchsubmit.core.jobs import (
     Accepted,
     Conflicted,
@@ -17,7 +18,6 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import BURST
 from batchsubmit.pacing import Pace, RateGate, retried
 
 THROTTLED = Throttled("ThrottlingException", "")

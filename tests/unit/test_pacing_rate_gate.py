@@ -11,8 +11,8 @@ from memory_cleanrooms import Disturbance, MemoryCleanRooms
 from virtual_time import VirtualClock, running_loop, virtual_loop, virtually
 
 from batchsubmit.config import RetrySettings
+from batchsubmit.core.job_states import BURST
 from batchsubmit.core.jobs import Accepted, Throttled
-from batchsubmit.core.states import BURST
 from batchsubmit.pacing import Pace, RateGate, retried
 from batchsubmit.sandbox import SandboxService, SandboxSettings
 from batchsubmit.sandbox.refusals import Refusal

@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 import pytest
 from sample_ledgers import HOSTILE, Night, Story
 
-from batchsubmit.core.states import State
+from batchsubmit.core.job_states import State
 from batchsubmit.report import page as report_page
 from batchsubmit.report.charts import specs
 from batchsubmit.report.page import library, make_page

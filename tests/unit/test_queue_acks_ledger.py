@@ -8,8 +8,8 @@ from conftest import FakeClock
 from memory_table import MemoryTable
 from shared_ledger_events import AT, events_in, intent, submitted
 
+from batchsubmit.core.job_states import Action
 from batchsubmit.core.jobs import JobRejected
-from batchsubmit.core.states import Action
 from batchsubmit.ledger.shared import LeaseTerms, SharedLedger, open_shared
 from batchsubmit.queue.acks import QueueLedger
 from batchsubmit.submit.recorder import Recorder

@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 from virtual_time import VirtualClock, running_loop, virtually
 
 from batchsubmit.config import Settings, WorkerSettings
+from batchsubmit.core.job_states import Action
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.core.source import Ending
-from batchsubmit.core.states import Action
 from batchsubmit.queue.client import Outgoing, QueueBusyError, QueueDeniedError
 from batchsubmit.queue.message import Message, MessageReader
 from batchsubmit.queue.source import SqsSource

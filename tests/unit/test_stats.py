@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from sample_ledgers import BEGIN, MEMBERSHIPS, Night, Story
 
+from batchsubmit.core.job_states import Retry, State
 from batchsubmit.core.jobs import Share
-from batchsubmit.core.states import Retry, State
 from batchsubmit.report.charts import charts
 from batchsubmit.report.headline import STOPS, headline
 from batchsubmit.report.stats import Figures

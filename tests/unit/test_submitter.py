@@ -12,6 +12,7 @@ from strategies import MEMBERSHIP
 from world import Trouble, World
 
 from batchsubmit.config import SubmitSettings
+from batchsubmit.core.job_states import BURST
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Accepted,
@@ -35,7 +36,6 @@ from batchsubmit.core.jobs import (
     Uncertain,
 )
 from batchsubmit.core.source import Ending
-from batchsubmit.core.states import BURST
 from batchsubmit.errors import StoppedError
 from batchsubmit.ledger.base import LostJobError
 from batchsubmit.submit.stopping import StopReason

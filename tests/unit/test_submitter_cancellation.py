@@ -17,9 +17,9 @@ from memory_ledger import SlowLedger
 from virtual_time import VirtualClock, VirtualLoop, virtual_loop
 from world import World
 
+from batchsubmit.core.job_states import BURST, UNDECIDED, JobState, Phase
 from batchsubmit.core.jobs import Conflicted, Job, Result, Throttled, Uncertain
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import BURST, UNDECIDED, JobState, Phase
 from batchsubmit.errors import LedgerError
 from batchsubmit.ledger.base import Ledger
 from batchsubmit.ledger.file import LedgerFile, open_ledger

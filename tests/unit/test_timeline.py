@@ -3,9 +3,9 @@
 import pytest
 from sample_ledgers import MEMBERSHIPS, Night, Story
 
+from batchsubmit.core.job_states import Phase
 from batchsubmit.core.jobs import Duplicate, JobSubmitted
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import Phase
 from batchsubmit.report.timeline import History, Timeline
 from batchsubmit.report.waits import Cause
 
@@ -209,7 +209,7 @@ def test_jobs_keep_the_order_of_their_first_event_and_their_batch() -> None:
 
 
 def test_a_record_ends_as_the_book_does() -> None:
-    """Packed or not, a job stands where `states.fold` says."""
+    """Packed or not, a job stands where `job_states.fold` says."""
     events = list(Night(jobs=300, until_seconds=9000, hostile=("a\u2028b", "\U0001f600/")).events())
     job = next(event for event in events if isinstance(event, JobSubmitted))
     members = {name: getattr(job, name) for name in ("at", "job", "membership", "name")}

@@ -13,6 +13,7 @@ from strategies import MEMBERSHIP
 from batchsubmit.cleanrooms.reads import ReadError, Reads
 from batchsubmit.clock import timestamp
 from batchsubmit.config import RetrySettings
+from batchsubmit.core.job_states import Action, decide
 from batchsubmit.core.jobs import (
     KEY_TAG,
     Accepted,
@@ -32,7 +33,6 @@ from batchsubmit.core.jobs import (
     Throttled,
     Uncertain,
 )
-from batchsubmit.core.states import Action, decide
 from batchsubmit.manifest.rows_done import NewRows
 from batchsubmit.pacing import Pace, RateGate
 from batchsubmit.sandbox import SandboxService, SandboxSettings

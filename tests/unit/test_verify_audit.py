@@ -4,6 +4,7 @@ import pytest
 from conftest import EPOCH, job_arn, job_named
 
 from batchsubmit.clock import timestamp
+from batchsubmit.core.job_states import Phase
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
@@ -19,7 +20,6 @@ from batchsubmit.core.jobs import (
     RunStarted,
     Stamp,
 )
-from batchsubmit.core.states import Phase
 from batchsubmit.verify import Audit
 
 AT = timestamp(EPOCH)

@@ -100,8 +100,18 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
         return self.code or self.status if self.phase is Phase.FINISHED and not is_good_end(self.status) else ""
 
 
+FINAL_STATUSES = frozenset({"ACTIVE", "CREATE_FAILED", "CANCEL_FAILED", "INACTIVE"})
+RUNNING_STATUSES = frozenset({"CREATE_PENDING", "CREATE_IN_PROGRESS", "CANCEL_PENDING", "CANCEL_IN_PROGRESS"})
 CANCELLED_STATUS = "INACTIVE"
 """The service's status of a job whose cancellation is done."""
+
+
+def is_running(status: str) -> bool:
+    """Whether a job in this status holds its slot; so does one in a status that this version does not know.
+
+    AWS's quota page counts "pending/in-progress" jobs; that a job which is being cancelled is among them is assumed.
+    """
+    return status not in FINAL_STATUSES
 
 
 def is_good_end(status: str) -> bool:

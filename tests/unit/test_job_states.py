@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from batchsubmit.core.job_states import UNDECIDED, Action, JobState, Phase, Retry, decide, fold
 from batchsubmit.core.jobs import (
     Absent,
     Duplicate,
@@ -18,7 +19,6 @@ from batchsubmit.core.jobs import (
     RunStarted,
 )
 from batchsubmit.core.ledger_state import LedgerState
-from batchsubmit.core.states import UNDECIDED, Action, JobState, Phase, Retry, decide, fold
 
 JOB = {"at": "2026-11-23T00:00:00.000000Z", "job": "k", "membership": "m", "name": "n"}
 INTENT = Intent(**JOB, attempt=1, trained_model="model")
