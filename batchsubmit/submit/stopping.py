@@ -188,7 +188,7 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
         nonlocal first
         if first == math.inf:
             first = loop.time()
-            said = "Ctrl-C" if name == "SIGINT" else name
+            said = "Ctrl-C (SIGINT)" if name == "SIGINT" else name
             stop.request(StopReason.SIGNAL, f"stopped by {said}; calls in progress were awaited and recorded")
         elif loop.time() - first > _ONE_SIGNAL_SECONDS and task is not None:
             task.cancel()
