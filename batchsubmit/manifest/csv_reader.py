@@ -6,7 +6,6 @@ row's variables. UTF-8 with or without a byte-order mark; LF, CRLF or CR; comma,
 shows. Rows without any text in their cells are skipped.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
@@ -14,9 +13,9 @@ from itertools import accumulate, zip_longest
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from batchsubmit.manifest.csv_syntax import Record, character_of, flaw, read_records
+from batchsubmit.manifest.csv_syntax import Record, character_of, delimiters_of, flaw, read_records
 from batchsubmit.manifest.defaults import HEADER_AGAIN, OF_THE_RUN, Defaults, complete
-from batchsubmit.manifest.file import physical_lines, read_at
+from batchsubmit.manifest.file import physical_lines
 from batchsubmit.manifest.rows import Reader, Row
 from batchsubmit.schema import Fault, JsonError, Part, Problem, without_nulls
 from batchsubmit.schema.checks import MISSING
@@ -25,9 +24,6 @@ from batchsubmit.schema.faults import shown_path
 from batchsubmit.schema.model import VARYING, Integer, Text
 from batchsubmit.text import quoted
 
-_DELIMITERS = ",;\t"
-_SEPARATOR = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t])"?[,;\t ]*(?:\r\n?|\n)', re.IGNORECASE)
-_MOST_SEPARATOR_BYTES = 1 << 12
 _VARIABLE_PREFIX = "var."
 _REMEMBERED_PARTS = 1024
 
@@ -74,10 +70,8 @@ class CsvReader(Reader):
     @cached_property
     def _header(self) -> "_Header":
         """The first record with text, read with the delimiter that makes the most sense of it."""
-        # A line for Excel is no row.
-        if said := _SEPARATOR.match(read_at(self._spooled.file, 0, _MOST_SEPARATOR_BYTES)):
-            return self._read_header(said[1].decode(), said.end(), 2)
-        headers = [self._read_header(delimiter, 0, 1) for delimiter in _DELIMITERS]
+        delimiters, start, line = delimiters_of(self._spooled.file)
+        headers = [self._read_header(delimiter, start, line) for delimiter in delimiters]
         return max(headers, key=lambda header: (header.known_columns, header.width))
 
     def _read_header(self, delimiter: str, start: int, first_line: int) -> "_Header":

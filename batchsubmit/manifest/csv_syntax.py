@@ -11,11 +11,15 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import BinaryIO, TypeAlias
 
-from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, physical_lines
+from batchsubmit.manifest.file import MOST_LINE_BYTES, LineTooLongError, physical_lines, read_at
 from batchsubmit.schema import Fault
 
 _MOST_CELL_CHARACTERS = 1 << 22  # the largest map, as JSON with every character escaped, has about 2.5 million
 
+
+_DELIMITERS = ",;\t"
+_SEPARATOR = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t])"?[,;\t ]*(?:\r\n?|\n)', re.IGNORECASE)
+_MOST_SEPARATOR_BYTES = 1 << 12
 
 Flaw: TypeAlias = tuple[int, Fault]
 """What is wrong with a record's syntax, and in which cell, counted from 1."""
@@ -27,6 +31,15 @@ Record: TypeAlias = tuple[int, int, list[str], Sequence[Flaw]]
 def flaw(cell: int, wrong: str, right: str) -> Flaw:
     """Say what is wrong in a cell, and what would be right."""
     return cell, Fault(path="", wrong=wrong, right=right)
+
+
+def delimiters_of(file: BinaryIO) -> tuple[str, int, int]:
+    """Give the delimiters that a file may have, and the offset and the line where its records begin.
+
+    A first line `sep=;`, which Excel writes and reads, names the delimiter and is no record.
+    """
+    said = _SEPARATOR.match(read_at(file, 0, _MOST_SEPARATOR_BYTES))
+    return (said[1].decode(), said.end(), 2) if said else (_DELIMITERS, 0, 1)
 
 
 class _Text:

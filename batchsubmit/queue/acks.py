@@ -21,7 +21,7 @@ from batchsubmit.core.job_states import Action, decide
 from batchsubmit.core.jobs import JobRejected
 from batchsubmit.ledger.base import Ledger, LostJobError, Mine
 from batchsubmit.queue import client
-from batchsubmit.queue.held import HeldJob, HeldJobs, HeldMessage
+from batchsubmit.queue.held import HeldJob, HeldJobs, HeldMessage, is_spent, old_before
 from batchsubmit.queue.message import DeadLetter, Message
 from batchsubmit.text import duration
 
@@ -72,17 +72,6 @@ class QueueLedger:
         finally:
             self._ledger.release(event.job)
         return True
-
-
-def is_spent(message: Message, queue: client.QueueAttributes, now: float) -> bool:
-    """Whether a message is to be sent again: half of its receives or of its time is over. `now` is Unix time."""
-    most = queue.most_receives
-    return (most is not None and message.receives > most // 2) or 0 < message.sent_at < _old_before(queue, now)
-
-
-def _old_before(queue: client.QueueAttributes, now: float) -> float:
-    """The queue might drop a message that was sent before this, while it is held for as long as SQS allows."""
-    return now - queue.retention_seconds / 2
 
 
 class Acks:
@@ -153,7 +142,7 @@ class Acks:
     async def _renew_ending(self) -> None:
         """Send again what waits and can hardly be held or kept longer; what is under way stays to its end."""
         now = self._clock.now().timestamp()
-        sent_before = _old_before(self._queue.attributes, now) if self._may_renew else 0.0
+        sent_before = old_before(self._queue.attributes, now) if self._may_renew else 0.0
         ending = self._held.ending(self._clock.monotonic(), sent_before=sent_before)
         if ending:
             self._log.info("queue.limit_reached", messages=len(ending))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from batchsubmit.core.jobs import Job
+from batchsubmit.queue.client import QueueAttributes
 from batchsubmit.queue.message import Message
 
 LIMIT_SECONDS = 12 * 3600
@@ -128,3 +129,14 @@ class HeldJobs:
             for each in self._messages.values()
             if not each.job.is_taken and (each.received_at <= received_before or 0 < each.message.sent_at < sent_before)
         ]
+
+
+def is_spent(message: Message, queue: QueueAttributes, now: float) -> bool:
+    """Whether a message is to be sent again: half of its receives or of its time is over. `now` is Unix time."""
+    most = queue.most_receives
+    return (most is not None and message.receives > most // 2) or 0 < message.sent_at < old_before(queue, now)
+
+
+def old_before(queue: QueueAttributes, now: float) -> float:
+    """The queue might drop a message that was sent before this, while it is held for as long as SQS allows."""
+    return now - queue.retention_seconds / 2

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchsubmit.queue.acks import is_spent
 from batchsubmit.queue.client import BATCH_BYTES, Outgoing, QueueAttributes, advice, batches, text_attributes
+from batchsubmit.queue.held import is_spent
 from batchsubmit.queue.message import Message
 
 DAY = 86_400
