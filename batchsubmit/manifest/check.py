@@ -40,7 +40,7 @@ _ROWS_BETWEEN_STOPS = 1000  # some ten milliseconds
 class Terms:
     """What a manifest is checked for: the batch its keys belong to, and what is let pass.
 
-    With `keep_invalid` the bad rows themselves are kept, for the ledger. `moment` has the values of the place-holders
+    With `keep_invalid` the bad rows themselves are kept, for the ledger. `moment` has the values of the placeholders
     `{date}` and `{time}` in defaults. The check ends early once `is_stopped`, and each problem goes to `found` as it
     is met; both are called in another thread.
     """
@@ -62,7 +62,7 @@ class Terms:
 
     @property
     def run(self) -> dict[str, str]:
-        """The place-holders of defaults that are the same in all rows."""
+        """The placeholders of defaults that are the same in all rows."""
         return {**self.moment, "batch": self.batch}
 
 
@@ -321,7 +321,7 @@ def _rejection(row: Row, problems: tuple[Problem, ...], batch: str) -> JobReject
 def open_reader(
     spooled: ManifestFile, *, defaults: Mapping[str, Any], checker: RequestChecker, run: Mapping[str, str] | None = None
 ) -> Reader:
-    """Make the reader for a manifest's format; `run` has its place-holders. Raises UsageError for wrong defaults."""
+    """Make the reader for a manifest's format; `run` has its placeholders. Raises UsageError for wrong defaults."""
     reader = CsvReader if spooled.format == "csv" else JsonlReader
     return reader(spooled, defaults=Defaults(defaults, checker, run), checker=checker)
 

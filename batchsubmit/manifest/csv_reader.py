@@ -230,7 +230,7 @@ class _Header:
             yield Fault(path=path, wrong="the header has no such column", right="is required, here or by a default")
         variables = {name for _, name in self._variables}
         for path, name in defaults.place_holders():
-            # Where the rows may give the member themselves, only those that do not need the place-holder.
+            # Where the rows may give the member themselves, only those that do not need the placeholder.
             known = name in OF_THE_RUN or name.removeprefix("var.") in variables or find_place(name)
             if path not in self._numbers and not known:
                 wrong = f"its default needs {{{name}}}, and the header has no column var.{name.removeprefix('var.')}"

@@ -21,7 +21,7 @@ PRIORITY = "priority"
 class Row(msgspec.Struct, frozen=True):
     """One row: a valid request without nulls, unless it has `problems`; then it is no job.
 
-    `offset` is the row's first byte, by which a reader finds it again. `variables` are for the place-holders of
+    `offset` is the row's first byte, by which a reader finds it again. `variables` are for the placeholders of
     defaults and the user's own use; no part of the request. `spelled` is a good request as `canonical` spells it, and
     `part` what it shares with other rows, where that is known. With `is_header` it stands for the header's problems.
     """

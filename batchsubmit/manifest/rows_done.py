@@ -19,7 +19,7 @@ from batchsubmit.schema import canonical
 from batchsubmit.text import counted
 
 _ROWS_READ = 600
-_KINDS_TOLD = 20
+_MOST_KINDS = 20
 
 
 @dataclass(slots=True)
@@ -99,9 +99,9 @@ class ManifestProgress:
                 resources = request.get("resourceConfig", {})
                 kind = str(request.get("trainedModelArn", "")), str(resources.get("instanceType", ""))
                 kinds.setdefault(kind, []).append(resources.get("instanceCount", 1))
-            told = sorted(kinds.items(), key=lambda kind: len(kind[1]))[-_KINDS_TOLD:]
-            left, rows = lane.to_do, sum(len(counts) for _, counts in told)
-            for (model, instance), counts in told:  # the most frequent, the last, takes what is over
+            kept = sorted(kinds.items(), key=lambda kind: len(kind[1]))[-_MOST_KINDS:]
+            left, rows = lane.to_do, sum(len(counts) for _, counts in kept)
+            for (model, instance), counts in kept:  # the most frequent, the last, takes what is over
                 jobs = left * len(counts) // rows
                 left, rows = left - jobs, rows - len(counts)
                 work[Share(membership, model, instance, jobs)] = fmean(counts)

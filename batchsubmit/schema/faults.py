@@ -28,7 +28,7 @@ class Problem(Fault):
 
     `line` counts from 1 and is where the row begins. `column` is the ordinal of the CSV field; in JSONL it is 1, or
     the character at which the JSON is broken. `path` is the request's member, or empty. `character` is where the field
-    begins in its line, 0 where that is not known. Of `count` rows that have it, it is told at the first.
+    begins in its line, 0 where that is not known. Of `count` rows that have it, it is shown at the first.
     """
 
     label: str
