@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
 from conftest import job_named
 from moto.server import ThreadedMotoServer
 
@@ -195,6 +196,33 @@ async def test_what_came_between_the_look_and_the_write_is_looked_at_too(
             problem = await uploader.send(ledger, file)
             assert sentence in problem if sentence else problem == ""
     assert (await there(ledger.name))[0] == (b"6" if sentence else b"".join(LINES))
+
+
+class Conflicted:
+    """A client whose first write meets one that is not to be seen yet."""
+
+    def __init__(self, client: Any) -> None:  # noqa: ANN401 (aiobotocore makes clients at run time)
+        self._client = client
+        self._is_first = True
+        self.head_object = client.head_object
+
+    async def put_object(self, **request: Any) -> Any:  # noqa: ANN401 (the same)
+        """Refuse once, as S3 does where two write at the same moment."""
+        if self._is_first:
+            self._is_first = False
+            raise ClientError({"Error": {"Code": "ConditionalRequestConflict", "Message": "once more"}}, "PutObject")
+        return await self._client.put_object(**request)
+
+
+async def test_a_conflict_over_an_object_that_is_not_there_is_tried_again(ledger: Path) -> None:
+    """The other write may fail, or be seen only later."""
+    content = ledger.read_bytes()
+    origin = {BYTES: str(len(content)), SHA256: hashlib.sha256(content).hexdigest()}
+    async with get_session().create_client("s3", region_name=REGION) as client:
+        with ledger.open("rb") as file:
+            uploader = _Uploader(Conflicted(client), NIGHT, file, origin, overwrite=False)
+            assert await uploader.send(ledger, file) == ""
+    assert (await there(ledger.name))[0] == content
 
 
 async def test_trouble_is_said_in_a_sentence(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
